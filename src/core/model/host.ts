@@ -1,0 +1,97 @@
+import type { Instant, Resource, Uuid } from './resource.ts';
+
+/** `invited`: asked to join, never seen · `online`: heard from lately · `silent`: not heard from, its guests are `unknown`. */
+export type HostState = 'invited' | 'online' | 'silent';
+
+/** The life of a host between two boots. The number rises at every boot, the id is random (host-lease, rule 1). */
+export interface HostSession {
+  readonly number: number;
+  readonly id: Uuid;
+}
+
+export interface Resources {
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  readonly diskMiB: number;
+}
+
+export interface HostSpec {
+  /** A cordoned host takes no new placements. */
+  readonly cordoned: boolean;
+  readonly cordonReason?: string;
+  /** Kept for the host itself, never given to guests. */
+  readonly reserved: Resources;
+  /** Virtual per physical; 1 means no overcommit. */
+  readonly overcommit: { readonly cpu: number; readonly memory: number };
+  /** Overrides what the host measures (a simulated host may not count the whole machine). */
+  readonly capacity?: Partial<Resources>;
+}
+
+/** A domain on the host that is not ours: shown, counted in placement, never touched. */
+export interface ForeignDomain {
+  readonly uuid: Uuid;
+  readonly name: string;
+  readonly running: boolean;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  readonly persistent: boolean;
+  readonly autostart: boolean;
+}
+
+/** A domain that carries Virga's identity but is in no assignment (e.g. after a restore). Never destroyed unasked. */
+export interface StrayGuest {
+  readonly id: Uuid;
+  readonly name: string;
+  readonly running: boolean;
+  readonly generation: number;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+}
+
+export interface EngineFacts {
+  /** libvirt driver: `qemu`. */
+  readonly type: string;
+  /** e.g. `9.0.0` */
+  readonly libvirtVersion: string;
+  readonly emulatorVersion: string;
+  readonly arch: string;
+  /** True only when a guest really ran under KVM (or the capabilities list it and no trial was asked for). */
+  readonly kvm: boolean;
+  /** Versioned machine types the host offers, newest first. */
+  readonly machines: readonly string[];
+  readonly cpuModels: readonly string[];
+  readonly firmwares: readonly ('bios' | 'uefi')[];
+}
+
+export interface HostNetwork {
+  /** Bridges that exist on the host. */
+  readonly bridges: readonly string[];
+}
+
+export interface HostStatus {
+  readonly state: HostState;
+  readonly stateAt: Instant;
+  /** When the last report was received. */
+  readonly lastHeardAt?: Instant;
+  /** When the host looked (its own clock). */
+  readonly observedAt?: Instant;
+  readonly session?: HostSession;
+  readonly agentVersion?: string;
+  readonly protocol?: number;
+  readonly address?: string;
+  readonly engine?: EngineFacts;
+  readonly network?: HostNetwork;
+  readonly measured?: Resources;
+  readonly used?: { readonly cpuPercent: number; readonly memoryMiB: number; readonly diskMiB: number };
+  readonly foreign: readonly ForeignDomain[];
+  readonly strays: readonly StrayGuest[];
+  /** SHA-512 digests of the images in its cache. */
+  readonly images: readonly string[];
+  readonly certificate?: { readonly serial: string; readonly expiresAt: Instant };
+  /** Generation of the assignment that the host has on disk. */
+  readonly assignmentGeneration?: number;
+  /** What stands in its way, as the agent says it (libvirt down, disk full …). */
+  readonly problems: readonly string[];
+}
+
+export type Host = Resource<'host', HostSpec, HostStatus>;
