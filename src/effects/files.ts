@@ -1,0 +1,76 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import type { Files } from '../ports.ts';
+
+const missing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+
+/** Makes a rename or a removal in a folder survive a power cut. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes whole or not at all: temporary file, fsync, rename, fsync of the folder. Mode 0600 by default. */
+export async function writeDurably(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
+  const folder = dirname(path);
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    const handle = await open(temporary, 'wx', mode);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncFolder(folder);
+}
+
+/** Durable files below one folder; a path that leaves it is refused. */
+export function durableFiles(root: string): Files {
+  const base = resolve(root);
+  const inside = (path: string): string => {
+    const full = resolve(join(base, path));
+    if (full !== base && !full.startsWith(base + sep)) throw new Error(`path leaves ${base}: ${path}`);
+    return full;
+  };
+  return {
+    async read(path) {
+      try {
+        return await readFile(inside(path), 'utf8');
+      } catch (error) {
+        if (missing(error)) return undefined;
+        throw error;
+      }
+    },
+    async write(path, text) {
+      const full = inside(path);
+      await mkdir(dirname(full), { recursive: true, mode: 0o700 });
+      await writeDurably(full, text);
+    },
+    async remove(path) {
+      const full = inside(path);
+      await rm(full, { force: true });
+      await syncFolder(dirname(full)).catch((error: unknown) => {
+        if (!missing(error)) throw error;
+      });
+    },
+    async list(folder) {
+      try {
+        return (await readdir(inside(folder))).filter((name) => !name.endsWith('.tmp')).sort();
+      } catch (error) {
+        if (missing(error)) return [];
+        throw error;
+      }
+    },
+  };
+}
