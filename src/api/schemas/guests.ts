@@ -1,0 +1,168 @@
+import Type from 'typebox';
+import {
+  Obj,
+  Enum,
+  Opt,
+  Name,
+  Reference,
+  At,
+  Id,
+  Labels,
+  LabelChange,
+  Cpus,
+  MiB,
+  meta,
+  Session,
+  ImageFormat,
+} from './common.ts';
+
+export const GuestState = Enum([
+  'pending',
+  'starting',
+  'running',
+  'paused',
+  'stopping',
+  'stopped',
+  'failed',
+  'unknown',
+  'deleting',
+]);
+const DiskMode = Enum(['keep', 'fresh'], 'keep: one overlay for life; fresh: a new one at each start');
+const Restart = Enum(['always', 'on-failure', 'never']);
+const Firmware = Enum(['bios', 'uefi']);
+const Nic = Obj({ networkId: Id, mac: Type.String(), ipv4: Opt(Type.String()), ipv6: Opt(Type.String()) });
+const Adopted = Obj({ xml: Type.String(), persistent: Type.Boolean(), autostart: Type.Boolean() });
+const Observed = Obj({
+  engine: Enum(['absent', 'running', 'paused', 'shutoff', 'crashed', 'io-error']),
+  observedAt: At,
+  generation: Type.Integer(),
+  since: Opt(Obj({ startedAt: At })),
+  preparing: Opt(Obj({ what: Type.String(), progress: Type.Number() })),
+  exit: Opt(
+    Obj({ reason: Enum(['shutdown', 'destroyed', 'crashed', 'failed', 'host-reboot', 'unknown']), exitAt: At }),
+  ),
+  restarts: Type.Integer(),
+  startSeq: Type.Integer(),
+  rebootSeq: Type.Integer(),
+  rebuildSeq: Type.Integer(),
+  revertSeq: Type.Integer(),
+  cpus: Opt(Type.Integer()),
+  memoryMiB: Opt(Type.Integer()),
+  cpuPercent: Opt(Type.Number()),
+  addresses: Type.Array(
+    Obj({
+      source: Enum(['assigned', 'agent']),
+      family: Type.Unsafe<4 | 6>({ type: 'integer', enum: [4, 6] }),
+      address: Type.String(),
+      interface: Opt(Type.String()),
+    }),
+  ),
+  agentConnected: Opt(Type.Boolean()),
+  snapshots: Type.Array(Obj({ id: Id, state: Enum(['ready', 'failed']), error: Opt(Type.String()), createdAt: At })),
+  error: Opt(Obj({ code: Type.String(), message: Type.String(), errorAt: At, gaveUp: Type.Boolean() })),
+});
+export const Guest = Obj({
+  kind: Type.Literal('guest'),
+  ...meta,
+  spec: Obj({
+    image: Opt(Obj({ id: Id, sha512: Type.String(), format: ImageFormat })),
+    cpus: Type.Integer(),
+    maxCpus: Type.Integer(),
+    memoryMiB: Type.Integer(),
+    maxMemoryMiB: Type.Integer(),
+    diskMiB: Type.Integer(),
+    diskMode: DiskMode,
+    nics: Type.Array(Nic),
+    userData: Opt(Type.String()),
+    sshKeys: Type.Array(Type.String()),
+    restart: Restart,
+    hostId: Opt(Id),
+    power: Enum(['on', 'off']),
+    paused: Type.Boolean(),
+    graceSeconds: Type.Integer(),
+    startSeq: Type.Integer(),
+    rebootSeq: Type.Integer(),
+    rebuildSeq: Type.Integer(),
+    revert: Opt(Obj({ seq: Type.Integer(), snapshotId: Id })),
+    snapshots: Type.Array(Obj({ id: Id, name: Name, askedAt: At, wanted: Type.Boolean() })),
+    held: Opt(Obj({ reason: Type.String(), heldAt: At })),
+    machine: Obj({ arch: Type.String(), type: Type.String(), firmware: Firmware, cpuModel: Type.String() }),
+    adopted: Opt(Adopted),
+    releasing: Opt(Type.Boolean()),
+  }),
+  status: Obj({
+    state: GuestState,
+    stateAt: At,
+    stateReason: Opt(Type.String()),
+    placement: Opt(
+      Obj({
+        hostId: Id,
+        session: Opt(Session),
+        epoch: Type.Integer(),
+        generation: Type.Integer(),
+        placedAt: At,
+        reasons: Type.Array(Type.String()),
+      }),
+    ),
+    lastGeneration: Type.Integer(),
+    unplaced: Opt(Type.Array(Type.String())),
+    observed: Opt(Observed),
+  }),
+});
+export const RunGuest = Obj({
+  name: Opt(Name),
+  image: Reference,
+  count: Opt(Type.Integer({ minimum: 1, maximum: 1024 })),
+  partial: Opt(Type.Boolean()),
+  cpus: Opt(Cpus),
+  maxCpus: Opt(Cpus),
+  memoryMiB: Opt(MiB('MiB')),
+  maxMemoryMiB: Opt(MiB('MiB')),
+  diskMiB: Opt(MiB('MiB; at least the image’s virtual size')),
+  diskMode: Opt(DiskMode),
+  networks: Opt(Type.Array(Reference, { maxItems: 8 })),
+  addresses: Opt(Type.Record(Type.String(), Type.String())),
+  labels: Opt(Labels),
+  userData: Opt(Type.String({ maxLength: 32_768 })),
+  sshKeys: Opt(Type.Array(Type.String({ maxLength: 8192 }), { maxItems: 64 })),
+  restart: Opt(Restart),
+  host: Opt(Reference),
+  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+  firmware: Opt(Firmware),
+  machineType: Opt(Type.String({ maxLength: 64, pattern: '^[A-Za-z0-9._-]+$' })),
+  cpuModel: Opt(Type.String({ maxLength: 64, pattern: '^[A-Za-z0-9._-]+$' })),
+  origin: Opt(Name),
+});
+export const Resize = Obj({
+  cpus: Opt(Cpus),
+  memoryMiB: Opt(MiB('MiB')),
+  maxCpus: Opt(Cpus),
+  maxMemoryMiB: Opt(MiB('MiB')),
+  diskMiB: Opt(MiB('MiB; grows only')),
+});
+export const GuestChange = Obj({
+  labels: Opt(LabelChange),
+  restart: Opt(Restart),
+  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+  name: Opt(Name),
+});
+export const Stop = Obj({
+  force: Opt(Type.Boolean({ description: 'At once, without asking the guest' })),
+  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+});
+export const Adopt = Obj({ host: Reference, domain: Type.String({ minLength: 1, maxLength: 255 }), name: Opt(Name) });
+export const Explanation = Obj({
+  guest: Name,
+  state: GuestState,
+  stateReason: Opt(Type.String()),
+  host: Opt(Name),
+  reasons: Type.Array(Type.String()),
+  hosts: Type.Array(
+    Obj({
+      host: Name,
+      fits: Type.Boolean(),
+      chosen: Type.Boolean(),
+      reasons: Type.Array(Type.String()),
+    }),
+  ),
+});

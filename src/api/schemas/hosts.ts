@@ -1,0 +1,79 @@
+import Type from 'typebox';
+import { Obj, Enum, Opt, At, Id, LabelChange, meta, Resources, Session } from './common.ts';
+
+export const Host = Obj({
+  kind: Type.Literal('host'),
+  ...meta,
+  spec: Obj({
+    cordoned: Type.Boolean(),
+    cordonReason: Opt(Type.String()),
+    reserved: Resources,
+    overcommit: Obj({ cpu: Type.Number(), memory: Type.Number() }),
+    capacity: Opt(Obj({ cpus: Opt(Type.Number()), memoryMiB: Opt(Type.Number()), diskMiB: Opt(Type.Number()) })),
+  }),
+  status: Obj({
+    state: Enum(['invited', 'online', 'silent']),
+    stateAt: At,
+    lastHeardAt: Opt(At),
+    observedAt: Opt(At),
+    session: Opt(Session),
+    agentVersion: Opt(Type.String()),
+    protocol: Opt(Type.Integer()),
+    address: Opt(Type.String()),
+    engine: Opt(
+      Obj({
+        type: Type.String(),
+        libvirtVersion: Type.String(),
+        emulatorVersion: Type.String(),
+        arch: Type.String(),
+        kvm: Type.Boolean(),
+        machines: Type.Array(Type.String()),
+        cpuModels: Type.Array(Type.String()),
+        firmwares: Type.Array(Enum(['bios', 'uefi'])),
+      }),
+    ),
+    network: Opt(Obj({ bridges: Type.Array(Type.String()) })),
+    measured: Opt(Resources),
+    used: Opt(Obj({ cpuPercent: Type.Number(), memoryMiB: Type.Number(), diskMiB: Type.Number() })),
+    foreign: Type.Array(
+      Obj({
+        uuid: Id,
+        name: Type.String(),
+        running: Type.Boolean(),
+        cpus: Type.Integer(),
+        memoryMiB: Type.Integer(),
+        persistent: Type.Boolean(),
+        autostart: Type.Boolean(),
+      }),
+    ),
+    strays: Type.Array(
+      Obj({
+        id: Id,
+        name: Type.String(),
+        running: Type.Boolean(),
+        generation: Type.Integer(),
+        cpus: Type.Integer(),
+        memoryMiB: Type.Integer(),
+      }),
+    ),
+    images: Type.Array(Type.String()),
+    certificate: Opt(Obj({ serial: Type.String(), expiresAt: At })),
+    assignmentGeneration: Opt(Type.Integer()),
+    problems: Type.Array(Type.String()),
+  }),
+});
+const Amount = Type.Number({ minimum: 0, maximum: 1e9 });
+const OrNull = Type.Union([Type.Number({ exclusiveMinimum: 0, maximum: 1e9 }), Type.Null()]);
+export const HostChange = Obj({
+  cordoned: Opt(Type.Boolean()),
+  cordonReason: Opt(Type.String({ maxLength: 500 })),
+  reserved: Opt(Obj({ cpus: Opt(Amount), memoryMiB: Opt(Amount), diskMiB: Opt(Amount) })),
+  overcommit: Opt(
+    Obj({
+      cpu: Opt(Type.Number({ minimum: 0.1, maximum: 100 })),
+      memory: Opt(Type.Number({ minimum: 0.1, maximum: 10 })),
+    }),
+  ),
+  capacity: Opt(Obj({ cpus: Opt(OrNull), memoryMiB: Opt(OrNull), diskMiB: Opt(OrNull) })),
+  labels: Opt(LabelChange),
+});
