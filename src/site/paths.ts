@@ -1,0 +1,19 @@
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** How this very program is started again as another of its parts: from the checkout, or from the one-file release. */
+export function selfArgv(...args: readonly string[]): string[] {
+  const entry = import.meta.url.endsWith('virga.mjs') ? fileURLToPath(import.meta.url) : join(here, '../main.ts');
+  return [process.execPath, entry, ...args];
+}
+
+/** Where things are on a machine that nobody configured. */
+export const defaults = {
+  dataDir: '/var/lib/virga',
+  runDir: '/run/virga',
+  socket: '/run/virga/virga.sock',
+  /** Where agents and remote clients reach the controller. */
+  port: 7443,
+} as const;

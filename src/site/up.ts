@@ -1,0 +1,204 @@
+/** `virga up` and `virga down`: this machine as a site of one host, for real use. */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Client } from '../api/client.ts';
+import { VirgaError } from '../api/errors.ts';
+
+import { keepRunning, type Kept } from './child.ts';
+import { ensureLibvirt } from './libvirtd.ts';
+import { defaults, selfArgv } from './paths.ts';
+import { livingPid, removePid, writePid } from './pidfile.ts';
+import { hostsOnline, readyClient, until } from './ready.ts';
+import { ensureInstalled } from './setup.ts';
+
+export interface UpOptions {
+  readonly data: string;
+  readonly name: string;
+  /** HOST:PORT for agents and remote clients. */
+  readonly listen: string;
+  readonly detach: boolean;
+  /** Install packages without asking. */
+  readonly yes: boolean;
+}
+
+const pidFile = join(defaults.runDir, 'up.pid');
+const say = (line: string): void => console.log(line);
+
+/** The local host's name: its own, as RFC 1123 label. */
+function localHostName(): string {
+  const label = hostname()
+    .split('.')[0]
+    ?.toLowerCase()
+    .replaceAll(/[^a-z0-9-]/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
+    .slice(0, 63);
+  return label === undefined || label === '' ? 'localhost' : label;
+}
+
+async function joinHere(client: Client, options: UpOptions, agentDir: string): Promise<void> {
+  const { items } = await client.call('host.list');
+  const name = localHostName();
+  if (items.some((host) => host.name === name)) return;
+  const { secret } = await client.call('host.invite', { body: { hostName: name } });
+  const [command = '', ...args] = selfArgv('agent', 'join', `https://${options.listen}`, secret, '--data', agentDir);
+  await new Promise<void>((done, refuse) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 });
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-4000)));
+    child.once('error', refuse);
+    child.once('close', (code) =>
+      code === 0
+        ? done()
+        : refuse(
+            new VirgaError('setup', {
+              detail: `this host could not join: ${errors.trim()}`,
+              how: `Look at ${options.data}/controller.log`,
+            }),
+          ),
+    );
+  });
+}
+
+function describe(options: UpOptions, notes: readonly string[]): string {
+  return [
+    `${options.name} is up: controller and host ${localHostName()} on this machine.`,
+    ...notes.map((note) => `  ${note}`),
+    `  command line   virga status    virga guest run --help`,
+    `  API            https://${options.listen}/reference   (socket ${defaults.socket})`,
+    `  data           ${options.data}`,
+  ].join('\n');
+}
+
+/** Runs until SIGINT or SIGTERM; then controller and agent stop, guests run on. */
+async function foreground(options: UpOptions): Promise<number> {
+  await mkdir(options.data, { recursive: true, mode: 0o711 });
+  await mkdir(defaults.runDir, { recursive: true });
+  await writePid(pidFile);
+  const kept: Kept[] = [];
+  const stopped = new Promise<void>((done) => {
+    process.once('SIGINT', () => done());
+    process.once('SIGTERM', () => done());
+  });
+  try {
+    const libvirt = await ensureLibvirt(options.data, say);
+    if (libvirt.own) kept.push(libvirt.own);
+    const agentDir = join(options.data, 'agent');
+    kept.push(
+      keepRunning(
+        'controller',
+        selfArgv(
+          'controller',
+          'run',
+          '--data',
+          join(options.data, 'controller'),
+          '--socket',
+          defaults.socket,
+          '--listen',
+          options.listen,
+          '--name',
+          options.name,
+        ),
+        {
+          logFile: join(options.data, 'controller.log'),
+          onExit: say,
+        },
+      ),
+    );
+    const client = await readyClient(defaults.socket, 90_000);
+    await joinHere(client, options, agentDir);
+    kept.push(
+      keepRunning('agent', selfArgv('agent', 'run', '--data', agentDir, '--socket', libvirt.socket), {
+        logFile: join(options.data, 'agent.log'),
+        onExit: say,
+      }),
+    );
+    await hostsOnline(client, 1, 60_000);
+    await client.close();
+    say(describe(options, libvirt.notes));
+    if (process.stdout.isTTY) say('Ctrl-C stops controller and agent; guests run on.');
+    await stopped;
+  } finally {
+    for (const each of kept.toReversed()) await each.stop();
+    await removePid(pidFile);
+  }
+  say('Stopped. Guests run on; virga up finds them again.');
+  return 0;
+}
+
+async function detached(options: UpOptions): Promise<number> {
+  await mkdir(options.data, { recursive: true, mode: 0o711 });
+  const logFile = join(options.data, 'up.log');
+  const log = openSync(logFile, 'a', 0o640);
+  const [command = '', ...args] = selfArgv(
+    'up',
+    '--yes',
+    '--data',
+    options.data,
+    '--name',
+    options.name,
+    '--listen',
+    options.listen,
+  );
+  const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log] });
+  closeSync(log);
+  let ended: string | undefined;
+  child.once('exit', (code, signal) => (ended = signal ?? `exit code ${code}`));
+  child.unref();
+  const client = await until('virga up', 150_000, async () => {
+    if (ended !== undefined) return 'ended' as const;
+    const ready = await readyClient(defaults.socket, 1_000);
+    await hostsOnline(ready, 1, 1_000);
+    return ready;
+  });
+  if (client === 'ended')
+    throw new VirgaError('setup', { detail: `virga up ended (${ended})`, how: `Look at ${logFile}` });
+  await client.close();
+  say(`${options.name} is up in the background (pid ${child.pid}, log ${logFile}). Stop it: virga down`);
+  return 0;
+}
+
+export async function up(options: UpOptions): Promise<number> {
+  if (process.getuid?.() !== 0)
+    throw new VirgaError('setup', { detail: 'virga up needs root', how: 'Run it with sudo.' });
+  const running = livingPid(pidFile);
+  if (running !== undefined) {
+    say(`already up (pid ${running})`);
+    return 0;
+  }
+  await ensureInstalled(['controller', 'agent'], options.yes);
+  return options.detach ? detached(options) : foreground(options);
+}
+
+export interface DownOptions {
+  /** Also stops every guest first, politely. */
+  readonly guests: boolean;
+}
+
+async function stopGuests(): Promise<void> {
+  const client = await readyClient(defaults.socket, 10_000);
+  const { items } = await client.call('guest.list', { query: { state: 'running' } });
+  for (const guest of items) await client.call('guest.stop', { params: { guest: guest.name }, body: {} });
+  const grace = Math.max(0, ...items.map((guest) => guest.spec.graceSeconds));
+  await until(`${items.length} guests to stop`, (grace + 30) * 1000, async () => {
+    const { items: left } = await client.call('guest.list', { query: { state: 'stopping' } });
+    return left.length === 0 ? true : undefined;
+  });
+  await client.close();
+  say(`stopped ${items.length} guests`);
+}
+
+export async function down(options: DownOptions): Promise<number> {
+  const pid = livingPid(pidFile);
+  if (pid === undefined) {
+    say('already down');
+    return 0;
+  }
+  if (options.guests) await stopGuests();
+  process.kill(pid, 'SIGTERM');
+  await until('virga up to stop', 60_000, async () => (livingPid(pidFile) === undefined ? true : undefined));
+  say(options.guests ? 'down' : 'down; guests run on (virga down --guests stops them too)');
+  return 0;
+}
