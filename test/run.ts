@@ -162,6 +162,8 @@ async function prepare(): Promise<() => Promise<void>> {
 /** Runs everything; the result is the process's exit code. */
 export async function test(options: TestOptions): Promise<number> {
   const started = performance.now();
+  // Random histories per property of the simulator; see test/unit/sim.
+  process.env['VIRGA_SIM_RUNS'] ??= options.long ? '1000' : options.quick ? '8' : '60';
   const tally: Tally = { passed: 0, failed: 0, skipped: [], failures: [] };
   const real = !options.quick && process.getuid?.() === 0;
   if (!options.quick && !real) tally.skipped.push('test/real: needs root');

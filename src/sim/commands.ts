@@ -108,7 +108,11 @@ export function carryOut(world: World, line: string): void {
     ask(
       world,
       line,
-      (snapshot, context) => actions.deleteGuest(snapshot, subject, context),
+      (snapshot, context) => {
+        const guest = snapshot.byName('guest', subject);
+        if (guest) world.deletionAsked.add(guest.id);
+        return actions.deleteGuest(snapshot, subject, context);
+      },
       (result) => {
         for (const each of result.change.put) if (each.kind === 'guest') world.deleted.add(each.id);
       },

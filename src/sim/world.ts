@@ -66,6 +66,9 @@ export class World {
   /** Ids of guests that a person was told to be created, and those whose deletion was acknowledged. */
   readonly acknowledged = new Map<Uuid, string>();
   readonly deleted = new Set<Uuid>();
+  /** Deletions that were asked for, answered or not. */
+  readonly deletionAsked = new Set<Uuid>();
+  readonly siteId: Uuid;
   storeFault: StoreFault | 'random' | undefined;
   readonly #options: WorldOptions;
   readonly #store: MemoryStore;
@@ -74,8 +77,9 @@ export class World {
   constructor(options: WorldOptions) {
     this.#options = options;
     this.random = new Random(options.seed);
+    this.siteId = this.random.uuid();
     this.#store = new MemoryStore({
-      newSite: { id: this.random.uuid(), name: 'sim' },
+      newSite: { id: this.siteId, name: 'sim' },
       now: () => Math.round(epochAt + this.time.now),
       fault: () => (this.storeFault === 'random' ? this.#randomFault() : this.storeFault),
     });
@@ -194,7 +198,7 @@ export class World {
     const life = new Life();
     const loop = new AgentLoop(this.#agentPorts(site, life), {
       hostId: site.machine.id,
-      siteId: this.#siteId(),
+      siteId: this.siteId,
       session: { number: site.machine.sessionNumber, id: site.machine.sessionId },
       agentVersion: 'sim',
     });
@@ -210,10 +214,6 @@ export class World {
     site.agent = undefined;
     site.machine.listeners.clear();
     this.#hangUp(site);
-  }
-
-  #siteId(): Uuid {
-    return this.snapshot().site.id;
   }
 
   #agentPorts(site: Site, life: Life): AgentPorts {
@@ -330,7 +330,14 @@ export class World {
 
   async setCapacity(host: string, cpus: number, memoryMiB: number): Promise<void> {
     await this.must(
-      this.ask((snapshot, context) => changeHost(snapshot, host, { capacity: { cpus, memoryMiB } }, context)),
+      this.ask((snapshot, context) =>
+        changeHost(
+          snapshot,
+          host,
+          { capacity: { cpus, memoryMiB }, reserved: { cpus: 0, memoryMiB: 0, diskMiB: 0 } },
+          context,
+        ),
+      ),
     );
   }
 
@@ -341,6 +348,11 @@ export class World {
     return [...this.sites.values()]
       .filter(({ machine }) => machine.domains.has(guestId))
       .map(({ machine }) => machine.name);
+  }
+
+  /** Somebody asked to delete it, and it may be so although nobody was told. */
+  deletable(guestId: Uuid): boolean {
+    return this.deletionAsked.has(guestId) || this.deleted.has(guestId);
   }
 
   async events(): Promise<readonly SiteEvent[]> {
