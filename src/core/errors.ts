@@ -38,6 +38,11 @@ export const errorRegistry = {
     message: 'The idempotency key "{key}" was used before with another request',
     hint: 'Use a new key for a new request.',
   },
+  too_old: {
+    status: 410,
+    message: 'The changes since revision {given} are not kept any more (oldest {oldest}, newest {newest})',
+    hint: 'Read the lists again, and watch from their revision.',
+  },
   conflict: {
     status: 409,
     message: 'The site changed while this was decided, {tries} times in a row',
@@ -91,6 +96,16 @@ export const errorRegistry = {
     status: 409,
     message: 'The {kind} "{name}" is {state}, not ready',
     hint: 'Wait for it: virga {kind} show {name}',
+  },
+  snapshot_not_ready: {
+    status: 409,
+    message: 'The snapshot "{name}" of the guest "{guest}" is {state}, not ready',
+    hint: 'See its snapshots: virga guest snapshot list {guest}',
+  },
+  domain_not_found: {
+    status: 404,
+    message: 'There is no foreign domain "{name}" on the host "{host}"',
+    hint: 'See what runs there: virga host show {host}',
   },
   host_not_lost: {
     status: 409,

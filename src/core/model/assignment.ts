@@ -88,6 +88,8 @@ export interface HostReport {
   readonly session: HostSession;
   readonly agentVersion: string;
   readonly protocol: number;
+  /** Rises with each report of one run of the agent, so that a late one is not taken for the newest. */
+  readonly sequence?: number;
   readonly observedAt: Instant;
   /** Generation and epoch of the assignment on the host's disk; -1: none yet. */
   readonly assignmentGeneration: number;

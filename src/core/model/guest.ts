@@ -71,6 +71,8 @@ export interface GuestSpec {
   readonly paused: boolean;
   /** Seconds between the polite stop and the forced one. */
   readonly graceSeconds: number;
+  /** Grace of the stop that is under way, where it differs; a start takes it away. 0: at once. */
+  readonly stopGraceSeconds?: number;
   /** Counters: each rise asks for the thing once more. What was done is in the agent's journal. */
   readonly startSeq: number;
   readonly rebootSeq: number;
@@ -153,6 +155,8 @@ export interface GuestStatus {
   /** Why it is nowhere: one sentence per host. */
   readonly unplaced?: readonly string[];
   readonly observed?: GuestObservation;
+  /** Its only disk went with a host that was removed as lost; `rebuild` makes it anew elsewhere. */
+  readonly lost?: { readonly host: string; readonly lostAt: Instant };
 }
 
 export type Guest = Resource<'guest', GuestSpec, GuestStatus>;

@@ -90,6 +90,8 @@ export interface HostStatus {
   readonly certificate?: { readonly serial: string; readonly expiresAt: Instant };
   /** Generation of the assignment that the host has on disk. */
   readonly assignmentGeneration?: number;
+  /** Guests that moved away; the host must still remove what it has of them, under these generations. */
+  readonly leaving?: readonly { readonly id: Uuid; readonly name: string; readonly generation: number }[];
   /** What stands in its way, as the agent says it (libvirt down, disk full …). */
   readonly problems: readonly string[];
 }

@@ -120,6 +120,7 @@ export function can(action: GuestAction, state: GuestState): true | string {
 export function guestState(guest: Guest, host: Host | undefined): { state: GuestState; reason?: string } {
   const { placement, observed } = guest.status;
   if (guest.deletionAt !== undefined) return { state: 'deleting' };
+  if (guest.status.lost) return { state: 'failed', reason: `its disk was lost with host ${guest.status.lost.host}` };
   if (!placement) return guest.spec.power === 'on' ? { state: 'pending', reason: 'no host yet' } : { state: 'stopped' };
   if (!host || host.status.state !== 'online')
     return { state: 'unknown', reason: `host ${host?.name ?? placement.hostId} is silent` };

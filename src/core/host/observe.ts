@@ -1,0 +1,127 @@
+/**
+ * Journal and reality: what a look at the engine changes in what the agent remembers. Pure; the agent writes the result
+ * down before it acts on it.
+ */
+import type { EngineGuestView } from './view.ts';
+import type { ExitReason } from '../model/guest.ts';
+import type { GuestOrder } from '../model/assignment.ts';
+import type { Instant, Uuid } from '../model/resource.ts';
+import { newJournal, noFailures, without, type GuestJournal } from './journal.ts';
+
+/** A guest that ran at least this long had started well: its next failure is a first one. Milliseconds. */
+export const settledAfterMs = 60_000;
+/** Quick failures in a row after which the agent waits for a person. */
+export const maxFailures = 10;
+/** Longest pause between two tries, milliseconds. */
+export const maxBackOffMs = 60_000;
+
+/** Pause before the next try: none after the first failure, then 1 s, 2 s, 4 s … at most 60 s. */
+export function backOffMs(failures: number): number {
+  if (failures <= 1) return 0;
+  return Math.min(maxBackOffMs, 1000 * 2 ** (failures - 2));
+}
+
+export interface Noticed {
+  readonly now: Instant;
+  /** Id of the host's present session. */
+  readonly sessionId: Uuid;
+  /** How it ended, where the engine said so. */
+  readonly exit?: { readonly reason: ExitReason; readonly exitAt: Instant };
+}
+
+const alive = (guest: EngineGuestView | undefined): guest is EngineGuestView =>
+  guest !== undefined && guest.state !== 'shutoff' && guest.state !== 'crashed';
+
+/** What the look at one guest changes; the same object when nothing does. */
+export function noticeGuest(
+  journal: GuestJournal,
+  order: GuestOrder | undefined,
+  seen: EngineGuestView | undefined,
+  noticed: Noticed,
+): GuestJournal {
+  const accepted = accept(journal, order);
+  return alive(seen) ? noticeAlive(accepted, seen, noticed) : noticeDown(accepted, order, noticed);
+}
+
+/** Takes note of a newer order; a person who asks for a start again ends the giving up. */
+function accept(journal: GuestJournal, order: GuestOrder | undefined): GuestJournal {
+  if (!order || order.generation <= journal.accepted) return journal;
+  const asked = order.startSeq > (journal.starting?.startSeq ?? journal.startSeq);
+  const next: GuestJournal = { ...journal, accepted: order.generation, name: order.name };
+  return asked ? without({ ...next, failures: noFailures }, 'error') : next;
+}
+
+function noticeAlive(journal: GuestJournal, seen: EngineGuestView, { now, sessionId }: Noticed): GuestJournal {
+  let next = journal;
+  if (next.running?.sessionId !== sessionId || next.starting) {
+    const startSeq = Math.max(next.startSeq, next.starting?.startSeq ?? next.startSeq);
+    const running = { startedAt: seen.startedAt, sessionId };
+    next = without({ ...next, startSeq, running, stoppedByOrder: false, rebooting: false }, 'starting');
+  }
+  const healthy = next.failures.count > 0 && now - (next.running?.startedAt ?? now) >= settledAfterMs;
+  if (healthy) next = { ...next, failures: noFailures };
+  return next.error && (healthy || next.failures.count === 0) && isStartError(next) ? without(next, 'error') : next;
+}
+
+/** Errors of starting are over once the guest has run for a while; errors of a resize stay until it is ordered anew. */
+const isStartError = (journal: GuestJournal): boolean => journal.refused === undefined;
+
+function noticeDown(journal: GuestJournal, order: GuestOrder | undefined, noticed: Noticed): GuestJournal {
+  const { running, starting } = journal;
+  if (starting && noticed.exit && noticed.exit.exitAt >= starting.at)
+    return ended({ ...without(journal, 'starting'), startSeq: starting.startSeq }, order, starting.at, noticed);
+  if (!running) return journal;
+  return ended(journal, order, running.startedAt, noticed);
+}
+
+function ended(
+  journal: GuestJournal,
+  order: GuestOrder | undefined,
+  startedAt: Instant,
+  { now, sessionId, exit }: Noticed,
+): GuestJournal {
+  const rebooted = journal.running !== undefined && journal.running.sessionId !== sessionId;
+  const told = exit && { reason: exit.reason, exitAt: exit.exitAt };
+  const known = rebooted ? { reason: 'host-reboot' as const, exitAt: now } : told;
+  const last = known ?? { reason: 'unknown' as const, exitAt: now };
+  const down = without({ ...journal, exit: last }, 'running', 'stopping');
+  if (journal.stopping) {
+    const reboot = journal.stopping.why === 'reboot';
+    const rebootSeq = reboot && order ? Math.max(order.rebootSeq, journal.rebootSeq) : journal.rebootSeq;
+    return { ...down, stoppedByOrder: true, rebooting: reboot, rebootSeq };
+  }
+  if (rebooted) return { ...down, failures: noFailures };
+  if (last.reason === 'shutdown') return { ...down, failures: noFailures };
+  return countFailure(down, last.exitAt - startedAt >= settledAfterMs, now);
+}
+
+/** One more failure; after a good run the count begins anew. */
+function countFailure(journal: GuestJournal, ranWell: boolean, now: Instant): GuestJournal {
+  const count = ranWell ? 1 : journal.failures.count + 1;
+  const gaveUp = count >= maxFailures;
+  const failures = { count, retryAt: now + backOffMs(count), gaveUp };
+  const message = `it ended unasked (${journal.exit?.reason ?? 'unknown'})${gaveUp ? ` ${count} times in a row` : ''}`;
+  return { ...journal, failures, error: { code: 'engine', message, errorAt: now } };
+}
+
+/** An attempt of ours that failed. `patient`: something outside is missing, so we go on trying for ever. */
+export function noteFailure(
+  journal: GuestJournal,
+  error: { readonly code: string; readonly message: string },
+  now: Instant,
+  patient: boolean,
+): GuestJournal {
+  const count = journal.failures.count + 1;
+  const gaveUp = !patient && count >= maxFailures;
+  const failures = {
+    count: patient ? Math.min(count, maxFailures - 1) : count,
+    retryAt: now + backOffMs(count + 1),
+    gaveUp,
+  };
+  return { ...without(journal, 'starting'), failures, error: { ...error, errorAt: now } };
+}
+
+/** The journal that a new order begins, or the one there is. */
+export function journalFor(order: GuestOrder, existing: GuestJournal | undefined): GuestJournal {
+  return existing ?? newJournal(order);
+}

@@ -1,0 +1,92 @@
+import { VirgaError } from '../errors.ts';
+import { placed, reorder, restated, unplaced } from '../guest-orders.ts';
+import type { Guest, GuestSpec } from '../model/guest.ts';
+import type { Host } from '../model/host.ts';
+import type { RequestContext, Snapshot } from '../model/snapshot.ts';
+import type { GuestState } from '../model/guest.ts';
+import { guestState } from '../model/states.ts';
+import { shapeOf } from '../place/fit.ts';
+import type { Placed } from '../place/placer.ts';
+import { Placer } from '../place/placer.ts';
+import { without } from '../util.ts';
+import { actOn, hostOf, write } from './actions.ts';
+import type { RequestResult } from './result.ts';
+import { Draft, nothing } from './result.ts';
+
+/**
+ * Starts a guest. A `keep` disk stays on its host. A `fresh` one is free to go elsewhere, and does when its host is
+ * cordoned or it failed there; otherwise it stays where its image is. A guest that is nowhere is placed if a host has
+ * room, and waits otherwise.
+ */
+export function startGuest(snapshot: Snapshot, ref: string, context: RequestContext): RequestResult {
+  const guest = actOn(snapshot, ref, 'start', context);
+  if (guest.status.lost)
+    throw new VirgaError('not_allowed', {
+      name: guest.name,
+      state: guest.status.state,
+      action: 'started',
+      why: `its disk was lost with host ${guest.status.lost.host}; rebuild makes a new one`,
+    });
+  const host = hostOf(snapshot, guest);
+  const { state } = guestState(guest, host);
+  if (guest.spec.power === 'on' && (state === 'running' || state === 'starting' || state === 'pending'))
+    return nothing();
+  const spec: GuestSpec = { ...without(guest.spec, 'stopGraceSeconds'), power: 'on', startSeq: guest.spec.startSeq + 1 };
+  if (!host) return startNowhere(snapshot, guest, spec, context);
+  const elsewhere = mayMove(guest, host, state) ? betterPlace(snapshot, guest, host, state) : undefined;
+  if (elsewhere) return move(snapshot, { ...guest, spec, generation: guest.generation + 1 }, host, elsewhere, context);
+  return write(snapshot, reorder(guest, spec), context, {
+    type: 'guest.start',
+    message: `${guest.name} is started on ${host.name}`,
+  });
+}
+
+/** Only a guest that is seen down, on a host that answers, with nothing on its disk to keep. */
+function mayMove(guest: Guest, host: Host, state: GuestState): boolean {
+  const { observed } = guest.status;
+  if (guest.spec.diskMode !== 'fresh' || !guest.spec.image || host.status.state !== 'online') return false;
+  if (state !== 'stopped' && state !== 'failed') return false;
+  // Down under its present order: an older sight could miss a start that is on its way.
+  const seen = observed !== undefined && observed.generation >= (guest.status.placement?.generation ?? 0);
+  return seen && (observed.engine === 'absent' || observed.engine === 'shutoff' || observed.engine === 'crashed');
+}
+
+type Found = Extract<Placed, { reasons: readonly string[] }>;
+
+function betterPlace(snapshot: Snapshot, guest: Guest, host: Host, state: GuestState): Found | undefined {
+  if (state !== 'failed' && !host.spec.cordoned) return undefined;
+  const shape = { ...shapeOf(snapshot, guest), notOn: host.id };
+  const answer = new Placer(snapshot, guest.id).place(shape);
+  return answer.host ? answer : undefined;
+}
+
+/** The old host keeps the order to remove what it has, until it reports that done. */
+function move(snapshot: Snapshot, guest: Guest, from: Host, to: Found, context: RequestContext): RequestResult {
+  const draft = new Draft(context);
+  // The removal takes one generation, the new place the next.
+  const generation = guest.status.lastGeneration + 1;
+  const leaving = [...(from.status.leaving ?? []), { id: guest.id, name: guest.name, generation }];
+  draft.put({ ...from, status: { ...from.status, leaving } });
+  const gone = { ...guest, status: { ...guest.status, lastGeneration: generation } };
+  const there = placed(gone, to.host, to.reasons, snapshot.site.epoch, context.now);
+  draft.put(restated(there, to.host, context.now));
+  draft.event(guest, {
+    type: 'guest.start',
+    message: `${guest.name} is started on ${to.host.name}, no longer on ${from.name}`,
+    cause: to.reasons[0] ?? '',
+  });
+  return draft.finish();
+}
+
+function startNowhere(snapshot: Snapshot, guest: Guest, spec: GuestSpec, context: RequestContext): RequestResult {
+  const next: Guest = { ...guest, spec, generation: guest.generation + 1 };
+  const answer = new Placer(snapshot).place(shapeOf(snapshot, next));
+  const draft = new Draft(context);
+  const after = answer.host
+    ? placed(next, answer.host, answer.reasons, snapshot.site.epoch, context.now)
+    : unplaced(next, answer.refusal.sentences);
+  draft.put(restated(after, answer.host, context.now));
+  const where = answer.host ? `on ${answer.host.name}` : `as soon as a host has room: ${answer.refusal.summary}`;
+  draft.event(guest, { type: 'guest.start', message: `${guest.name} is started ${where}` });
+  return draft.finish();
+}
