@@ -1,0 +1,94 @@
+/** What the image files do to the file system, and what they make of its errors. */
+import { constants, type Stats } from 'node:fs';
+import { open, statfs, type FileHandle } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { VirgaError } from '../../core/errors.ts';
+
+export function errno(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+export const missing = (error: unknown): boolean => errno(error) === 'ENOENT';
+
+/** A full disk or an exhausted quota becomes `disk_full`; everything else stays what it is. */
+export function diskError(error: unknown, path: string): unknown {
+  const code = errno(error);
+  return code === 'ENOSPC' || code === 'EDQUOT'
+    ? new VirgaError('disk_full', { path, detail: code }, { cause: error })
+    : error;
+}
+
+/** Refuses with `disk_full` when `bytes` more would leave less than `reserve` free for everybody else on that file system. */
+export async function demandSpace(folder: string, bytes: number, reserve: number): Promise<void> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  if (free - bytes >= reserve) return;
+  const detail = `${free} bytes are free, ${bytes} are needed and ${reserve} are kept for others`;
+  throw new VirgaError('disk_full', { path: folder, detail });
+}
+
+/** Makes a rename or a removal in a folder survive a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Opens a file that may have been tampered with: never through a symbolic link, never waiting (a FIFO), only a regular file with one name.
+ * @throws VirgaError `image_refused`
+ */
+export async function openPlain(path: string): Promise<{ handle: FileHandle; stats: Stats }> {
+  const how = 'Delete the image and upload it again; look who else writes to that folder.';
+  const refused = (detail: string, cause?: unknown): VirgaError =>
+    new VirgaError('image_refused', { detail, how }, { cause });
+  let handle: FileHandle;
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    if (errno(error) === 'ELOOP') throw refused('its file is a symbolic link', error);
+    throw error;
+  }
+  try {
+    const stats = await handle.stat();
+    if (!stats.isFile()) throw refused('its file is not a regular file');
+    if (stats.nlink !== 1) throw refused(`its file has ${stats.nlink} names (hard links)`);
+    return { handle, stats };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** Up to `length` bytes from `position`. */
+export async function readAt(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
+  const buffer = new Uint8Array(length);
+  let filled = 0;
+  while (filled < length) {
+    const { bytesRead } = await handle.read(buffer, filled, length - filled, position + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return buffer.subarray(0, filled);
+}
+
+/** SHA-512 (hex) of a whole open file, read in pieces. */
+export async function digestOf(
+  handle: FileHandle,
+  signal: AbortSignal,
+  onBytes: (done: number) => void,
+): Promise<string> {
+  const hash = createHash('sha512');
+  const buffer = new Uint8Array(1024 * 1024);
+  for (let position = 0; ;) {
+    if (signal.aborted) throw new VirgaError('cancelled', { detail: 'reading the image was ended' });
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+    if (bytesRead === 0) return hash.digest('hex');
+    hash.update(buffer.subarray(0, bytesRead));
+    position += bytesRead;
+    onBytes(position);
+  }
+}
