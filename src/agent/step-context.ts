@@ -1,0 +1,30 @@
+import type { GuestJournal } from '../core/host/journal.ts';
+import { chain } from '../core/host/layers.ts';
+import type { Assignment } from '../core/model/assignment.ts';
+import type { Uuid } from '../core/model/resource.ts';
+import type { AgentPorts } from './ports.ts';
+
+/** What a step works with. `save` writes the journal durably before it returns it. */
+export interface StepContext {
+  readonly ports: AgentPorts;
+  readonly assignment: Assignment;
+  readonly sessionId: Uuid;
+  readonly save: (journal: GuestJournal) => Promise<GuestJournal>;
+  /** Shown while it lasts, fraction 0..1. */
+  readonly progress: (what: string, fraction: number) => void;
+}
+
+/** Grows the active layer of a guest that is down. */
+export async function growOffline(journal: GuestJournal, bytes: number, { ports }: StepContext): Promise<void> {
+  const [top, ...under] = chain(journal, journal.active);
+  if (!top) return;
+  const backing = [...under.map((layer) => ports.disks.path(journal.id, layer.file)), ports.images.path(top.image)];
+  await ports.disks.grow(journal.id, top.file, backing, bytes);
+}
+
+export async function sweep(journal: GuestJournal, { ports }: StepContext): Promise<void> {
+  await ports.disks.sweep(
+    journal.id,
+    journal.layers.map((layer) => layer.file),
+  );
+}
