@@ -28,7 +28,7 @@ export type CallOptions<O extends Operation> = {
 
 interface LooseOptions {
   readonly params?: Readonly<Record<string, string>> | undefined;
-  readonly query?: Readonly<Record<string, unknown>> | undefined;
+  readonly query?: Readonly<Record<string, string | number | boolean | undefined>> | undefined;
   readonly body?: unknown;
   readonly ifMatch?: number;
   readonly idempotencyKey?: string;
@@ -39,12 +39,17 @@ interface LooseOptions {
   readonly bytes?: AsyncIterable<Uint8Array> | Uint8Array;
 }
 
-/** Optional arguments may be left out whole. */
-type Rest<T> = Record<never, never> extends T ? [options?: T] : [options: T];
+/** Options may be left out whole where none is required. */
+type Rest<O extends Operation> =
+  NeedsParams<O> extends true
+    ? [options: CallOptions<O>]
+    : Body<O> extends undefined
+      ? [options?: CallOptions<O>]
+      : [options: CallOptions<O>];
 
 export interface Client {
   readonly where: Where;
-  call<O extends Operation>(operation: O, ...rest: Rest<CallOptions<O>>): Promise<Answer<O>>;
+  call<O extends Operation>(operation: O, ...rest: Rest<O>): Promise<Answer<O>>;
   /** For operations that answer with bytes or text. The caller reads or destroys the body. */
   raw(operation: Operation, options?: LooseOptions): Promise<Dispatcher.ResponseData>;
   /** Server-sent events; ends with the connection. */
@@ -97,9 +102,11 @@ function unreachable(where: Where, error: unknown): VirgaError {
 
 async function refuse(answer: Dispatcher.ResponseData): Promise<never> {
   const text = await answer.body.text();
+  // The answer to HEAD has no body; the error stands in a header.
+  const header = answer.headers['virga-error'];
   let body: unknown;
   try {
-    body = JSON.parse(text);
+    body = JSON.parse(typeof header === 'string' ? decodeURIComponent(header) : text);
   } catch {
     body = undefined;
   }
@@ -143,8 +150,8 @@ export function openClient(where: Where): Client {
   return {
     where,
     raw,
-    async call<O extends Operation>(operation: O, ...rest: Rest<CallOptions<O>>): Promise<Answer<O>> {
-      const answer = await raw(operation, (rest[0] ?? {}) as LooseOptions);
+    async call<O extends Operation>(operation: O, ...rest: Rest<O>): Promise<Answer<O>> {
+      const answer = await raw(operation, rest[0]);
       const definition: Route = routes[operation];
       if (!definition.answer) {
         await answer.body.dump();

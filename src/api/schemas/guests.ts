@@ -80,6 +80,7 @@ export const Guest = Obj({
     power: Enum(['on', 'off']),
     paused: Type.Boolean(),
     graceSeconds: Type.Integer(),
+    stopGraceSeconds: Opt(Type.Integer()),
     startSeq: Type.Integer(),
     rebootSeq: Type.Integer(),
     rebuildSeq: Type.Integer(),
@@ -107,6 +108,7 @@ export const Guest = Obj({
     lastGeneration: Type.Integer(),
     unplaced: Opt(Type.Array(Type.String())),
     observed: Opt(Observed),
+    lost: Opt(Obj({ host: Type.String(), lostAt: At })),
   }),
 });
 export const RunGuest = Obj({

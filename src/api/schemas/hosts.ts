@@ -59,6 +59,7 @@ export const Host = Obj({
     images: Type.Array(Type.String()),
     certificate: Opt(Obj({ serial: Type.String(), expiresAt: At })),
     assignmentGeneration: Opt(Type.Integer()),
+    leaving: Opt(Type.Array(Obj({ id: Id, name: Type.String(), generation: Type.Integer() }))),
     problems: Type.Array(Type.String()),
   }),
 });

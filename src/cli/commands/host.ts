@@ -1,0 +1,309 @@
+/** `virga host …` */
+import { randomUUID } from 'node:crypto';
+import type { Command } from 'commander';
+import type { Body } from '../../api/routes.ts';
+import type { HostView, InviteView } from '../../api/schemas.ts';
+import { group, leaf, type Call, type Shell } from '../call.ts';
+import { confirm } from '../confirm.ts';
+import { usage } from '../failure.ts';
+import { each, listAll, repeating, report } from '../lists.ts';
+import type { Column } from '../ui/table.ts';
+import { ago, collect, counted, labelText, mib, parseLabelChanges, parseMiB, parseNumber, parseSeconds } from '../units.ts';
+import { percent } from './guest-look.ts';
+
+const stateOf = (host: HostView): string =>
+  `${host.status.state}${host.spec.cordoned ? ' (cordoned)' : ''}${host.status.problems.length > 0 ? ' (problems)' : ''}`;
+
+/** What the host may give to guests: measured or set, less what is kept for itself, times overcommit. */
+export function capacityOf(host: HostView): { cpus: number; memoryMiB: number; diskMiB: number } | undefined {
+  const { spec, status } = host;
+  if (!status.measured) return undefined;
+  const whole = { ...status.measured, ...spec.capacity };
+  return {
+    cpus: Math.max(0, whole.cpus - spec.reserved.cpus) * spec.overcommit.cpu,
+    memoryMiB: Math.max(0, whole.memoryMiB - spec.reserved.memoryMiB) * spec.overcommit.memory,
+    diskMiB: Math.max(0, whole.diskMiB - spec.reserved.diskMiB),
+  };
+}
+
+const columns: readonly Column<HostView>[] = [
+  { title: 'NAME', value: (host) => host.name, tone: 'bold' },
+  { title: 'STATE', value: stateOf, tone: 'state' },
+  { title: 'CPUS', value: (host) => capacityOf(host)?.cpus.toString() ?? '-', right: true },
+  { title: 'BUSY', value: (host) => percent(host.status.used?.cpuPercent), right: true },
+  { title: 'MEMORY', value: (host) => mibOf(capacityOf(host)?.memoryMiB), right: true },
+  { title: 'USED', value: (host) => mibOf(host.status.used?.memoryMiB), right: true },
+  { title: 'ENGINE', value: (host) => engineOf(host) },
+  { title: 'HEARD', value: (host) => ago(host.status.lastHeardAt) },
+  { title: 'AGENT', value: (host) => host.status.agentVersion ?? '-', wide: true },
+  { title: 'ADDRESS', value: (host) => host.status.address ?? '-', wide: true },
+  { title: 'FOREIGN', value: (host) => String(host.status.foreign.length), right: true, wide: true },
+  { title: 'LABELS', value: (host) => labelText(host.labels), wide: true },
+  { title: 'ID', value: (host) => host.id, tone: 'dim', wide: true },
+];
+const mibOf = (value: number | undefined): string => (value === undefined ? '-' : mib(value));
+const engineOf = ({ status: { engine } }: HostView): string =>
+  engine ? `${engine.type} ${engine.emulatorVersion}${engine.kvm ? ' kvm' : ' no kvm'}` : '-';
+
+function hostFacts(host: HostView): (readonly [string, string | undefined])[] {
+  const { spec, status } = host;
+  const can = capacityOf(host);
+  const { measured } = status;
+  const amount = (of: { cpus?: number; memoryMiB?: number; diskMiB?: number }): string =>
+    [
+      of.cpus === undefined ? undefined : `${of.cpus} CPUs`,
+      of.memoryMiB === undefined ? undefined : `${mib(of.memoryMiB)} memory`,
+      of.diskMiB === undefined ? undefined : `${mib(of.diskMiB)} disk`,
+    ]
+      .filter(Boolean)
+      .join(', ');
+  return [
+    ['Host', host.name],
+    ['Id', host.id],
+    ['State', `${status.state}, since ${ago(status.stateAt)}${status.lastHeardAt ? `, heard ${ago(status.lastHeardAt)}` : ''}`],
+    ['Cordoned', spec.cordoned ? (spec.cordonReason ?? 'yes') : undefined],
+    ['Problems', status.problems.join('\n') || undefined],
+    ['Address', status.address],
+    ['Agent', status.agentVersion && `${status.agentVersion}, protocol ${status.protocol ?? '?'}`],
+    ['Engine', status.engine && `${engineOf(host)}, libvirt ${status.engine.libvirtVersion}, ${status.engine.arch}, ${status.engine.firmwares.join(' and ')}`],
+    ['Has', measured && amount(measured)],
+    ['Counts as', spec.capacity && amount(spec.capacity as { cpus?: number })],
+    ['Kept for itself', amount(spec.reserved)],
+    ['Overcommit', `CPU ${spec.overcommit.cpu}, memory ${spec.overcommit.memory}`],
+    ['For guests', can && amount(can)],
+    ['Used', status.used && `${percent(status.used.cpuPercent)} CPU, ${mib(status.used.memoryMiB)} memory, ${mib(status.used.diskMiB)} disk`],
+    ['Bridges', status.network?.bridges.join(', ')],
+    ['Images', counted(status.images.length, 'image') + ' in its cache'],
+    ['Foreign domains', status.foreign.map((one) => `${one.name}: ${one.running ? 'running' : 'off'}, ${one.cpus} CPUs, ${mib(one.memoryMiB)}`).join('\n') || undefined],
+    ['Strays', status.strays.map((one) => `${one.name} (${one.id}): ${one.running ? 'running' : 'off'}`).join('\n') || undefined],
+    ['Certificate', status.certificate && `ends ${ago(status.certificate.expiresAt)} (${status.certificate.expiresAt})`],
+    ['Labels', labelText(host.labels)],
+    ['Owner', `${host.owner}, community ${host.community}`],
+  ];
+}
+
+async function show(call: Call): Promise<undefined> {
+  const shown: HostView[] = [];
+  for (const host of call.args) shown.push(await call.client.call('host.show', { params: { host }, ...call.look }));
+  call.out.document(shown.length === 1 ? shown[0] : shown);
+  for (const [index, host] of shown.entries()) {
+    if (index > 0) call.out.line();
+    call.out.facts(hostFacts(host));
+  }
+}
+
+interface InviteOptions {
+  readonly name?: string;
+  readonly validFor?: number;
+}
+
+async function invite(call: Call<InviteOptions>): Promise<undefined> {
+  const { name, validFor } = call.options;
+  const body = {
+    ...(name === undefined ? {} : { hostName: name }),
+    ...(validFor === undefined ? {} : { validSeconds: Math.round(validFor) }),
+  };
+  const idempotencyKey = randomUUID();
+  const made = await repeating(call.io.interrupted, () =>
+    call.client.call('host.invite', { body, idempotencyKey, ...call.change }),
+  );
+  call.out.document(made);
+  call.out.note(`Type on the new host, as root (once, ${ago(made.invite.spec.expiresAt)} at the latest):`);
+  for (const url of made.urls.length > 0 ? made.urls.slice(0, 1) : ['URL'])
+    call.out.line(`virga agent join ${url} ${made.secret}`);
+  if (made.urls.length > 1) call.out.note(`Other addresses of this controller: ${made.urls.slice(1).join(', ')}`);
+  if (made.urls.length === 0) call.out.note('URL is an address of this controller that hosts reach (virga controller --listen).');
+}
+
+const inviteColumns: readonly Column<InviteView>[] = [
+  { title: 'NAME', value: (one) => one.name, tone: 'bold' },
+  { title: 'FOR', value: (one) => one.spec.hostName ?? '(any)' },
+  { title: 'STATE', value: (one) => (one.status.usedAt ? `used ${ago(one.status.usedAt)}` : Date.parse(one.spec.expiresAt) < Date.now() ? 'expired' : 'open') },
+  { title: 'EXPIRES', value: (one) => ago(one.spec.expiresAt) },
+  { title: 'BY', value: (one) => one.owner },
+];
+
+interface CordonOptions {
+  readonly all?: boolean;
+}
+
+async function cordon(call: Call<CordonOptions>, cordoned: boolean): Promise<number> {
+  const { reason, all } = call.options;
+  if ((call.args.length > 0) === (all === true)) throw usage('say which hosts: NAME …, or --all');
+  const names = all === true ? (await listAll(call.client, 'host.list', {}, call.io.interrupted)).items.map((one) => one.name) : call.args;
+  const already = new Set<string>();
+  const body = { cordoned, ...(cordoned && reason !== undefined ? { cordonReason: reason } : {}) };
+  const outcomes = await each(names, async (host) => {
+    const before = await call.client.call('host.show', { params: { host }, ...call.look });
+    if (before.spec.cordoned === cordoned) already.add(host);
+    return repeating(call.io.interrupted, () => call.client.call('host.change', { params: { host: before.id }, body, ...call.change }));
+  });
+  const word = cordoned ? 'cordoned' : 'open for placements';
+  return report(call, outcomes, {
+    kind: 'host',
+    done: word,
+    say: (one) => `${one.name} is ${word}${already.has(one.name) ? ' already' : ''}${cordoned && !already.has(one.name) ? '; its guests run on' : ''}`,
+  });
+}
+
+interface SetOptions {
+  readonly setLabel?: string[];
+  readonly reserveCpus?: number;
+  readonly reserveMemory?: number;
+  readonly reserveDisk?: number;
+  readonly overcommitCpu?: number;
+  readonly overcommitMemory?: number;
+  readonly capacityCpus?: number | null;
+  readonly capacityMemory?: number | null;
+  readonly capacityDisk?: number | null;
+}
+
+const some = (value: object): object | undefined => {
+  const given = Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined));
+  return Object.keys(given).length > 0 ? given : undefined;
+};
+
+async function set(call: Call<SetOptions>): Promise<number> {
+  const { options } = call;
+  const body = some({
+    labels: options.setLabel && parseLabelChanges(options.setLabel),
+    reserved: some({ cpus: options.reserveCpus, memoryMiB: options.reserveMemory, diskMiB: options.reserveDisk }),
+    overcommit: some({ cpu: options.overcommitCpu, memory: options.overcommitMemory }),
+    capacity: some({ cpus: options.capacityCpus, memoryMiB: options.capacityMemory, diskMiB: options.capacityDisk }),
+  }) as Body<'host.change'> | undefined;
+  if (!body) throw usage('say what to change; see --help');
+  const outcomes = await each(call.args, (host) =>
+    repeating(call.io.interrupted, () => call.client.call('host.change', { params: { host }, body, ...call.change })),
+  );
+  return report(call, outcomes, { kind: 'host', done: 'changed', say: (one) => `${one.name} is changed` });
+}
+
+interface RemoveOptions {
+  readonly lost?: boolean;
+  readonly confirm?: string;
+}
+
+async function remove(call: Call<RemoveOptions>): Promise<undefined> {
+  const [name = ''] = call.args;
+  const { lost, confirm: given } = call.options;
+  if (given !== undefined && lost !== true) throw usage('--confirm belongs to --lost');
+  const host = await call.client.call('host.show', { params: { host: name }, ...call.look });
+  if (lost === true) {
+    const what = `The machine ${host.name} is gone for ever: its guests are given up there, their disks on it are lost, and it may never come back under this identity`;
+    if (given === undefined) await confirm(call, what, host.name);
+    else if (given !== host.name) throw usage(`--confirm ${given}: the host's name is ${host.name}`);
+  } else await confirm(call, `This removes the host ${host.name} from the site`);
+  const query = lost === true ? { query: { lost: host.name } } : {};
+  await call.client.call('host.remove', { params: { host: host.id }, ...query, ...call.change });
+  call.out.document({ removed: host.name, id: host.id });
+  call.out.line(`${host.name} is removed`);
+}
+
+const orNone =
+  (parse: (text: string) => number) =>
+  (text: string): number | null =>
+    text === 'none' ? null : parse(text);
+
+export function hostCommands(program: Command, shell: Shell): void {
+  const host = group(program, 'host', 'Hosts: invite them, look at them, take them out');
+  leaf<InviteOptions>(host, shell, {
+    syntax: 'invite',
+    summary: 'Invite a host; prints what to type there',
+    detail: 'The token works once, and pins the site’s certificate authority.',
+    manner: 'act',
+    options: (command) =>
+      command
+        .option('--name <name>', 'name the host will have; otherwise its own')
+        .option('--valid-for <duration>', 'default 1h, at most 7d', parseSeconds),
+    examples: ['host invite', 'host invite --name h7 --valid-for 1d'],
+    run: invite,
+  });
+  leaf(host, shell, {
+    syntax: 'invites',
+    summary: 'List invitations',
+    manner: 'list',
+    examples: ['host invites'],
+    run: async (call) => {
+      const { items } = await listAll(call.client, 'invite.list', {}, call.io.interrupted);
+      call.out.list(items, inviteColumns, 'No invitations.');
+      return undefined;
+    },
+  });
+  leaf(host, shell, {
+    syntax: 'uninvite <invite...>',
+    summary: 'Take invitations back',
+    manner: 'act',
+    examples: ['host uninvite invite-3'],
+    run: async (call) => {
+      const outcomes = await each(call.args, async (name) => {
+        await call.client.call('invite.remove', { params: { invite: name }, ...call.change });
+        return { removed: name };
+      });
+      return report(call, outcomes, { kind: 'invitation', done: 'taken back', say: (one) => `${one.name} is taken back` });
+    },
+  });
+  leaf<{ readonly label?: string; readonly state?: string }>(host, shell, {
+    syntax: 'list [beginning]',
+    summary: 'List hosts',
+    manner: 'list',
+    options: (command) =>
+      command.option('-l, --label <selector>', 'only with these labels').option('--state <state>', 'only in this state, e.g. silent'),
+    examples: ['host list', 'host list --state silent -q', 'host list -o wide'],
+    run: async (call) => {
+      const { label, state } = call.options;
+      const { items } = await listAll(call.client, 'host.list', { label, state, name: call.args[0] }, call.io.interrupted);
+      call.out.list(items, columns, 'No hosts. Invite one: virga host invite');
+      return undefined;
+    },
+  });
+  leaf(host, shell, {
+    syntax: 'show <name...>',
+    summary: 'Show hosts with everything known about them',
+    manner: 'look',
+    examples: ['host show h1'],
+    run: show,
+  });
+  settingCommands(host, shell);
+}
+
+function settingCommands(host: Command, shell: Shell): void {
+  for (const cordoned of [true, false])
+    leaf<CordonOptions>(host, shell, {
+      syntax: `${cordoned ? 'cordon' : 'uncordon'} [name...]`,
+      summary: cordoned ? 'Give hosts no new guests; those that are there stay' : 'Give hosts new guests again',
+      manner: 'act',
+      options: (command) => command.option('--all', 'all hosts'),
+      examples: cordoned ? ['host cordon h1 --reason "memory errors"'] : ['host uncordon h1'],
+      run: (call) => cordon(call, cordoned),
+    });
+  leaf<SetOptions>(host, shell, {
+    syntax: 'set <name...>',
+    summary: 'Change labels, what is kept for the host, overcommit, and the capacity it counts as',
+    manner: 'act',
+    options: (command) =>
+      command
+        .option('--set-label <key=value>', 'set a label, or remove it with KEY-; may be repeated', collect)
+        .option('--reserve-cpus <n>', 'CPUs kept for the host itself', parseNumber)
+        .option('--reserve-memory <size>', 'memory kept for the host itself', parseMiB)
+        .option('--reserve-disk <size>', 'disk kept for the host itself', parseMiB)
+        .option('--overcommit-cpu <factor>', 'virtual CPUs per real one', parseNumber)
+        .option('--overcommit-memory <factor>', 'guests’ memory per real memory', parseNumber)
+        .option('--capacity-cpus <n|none>', 'counts as so many CPUs; none: as many as it has', orNone(parseNumber))
+        .option('--capacity-memory <size|none>', 'counts as so much memory', orNone(parseMiB))
+        .option('--capacity-disk <size|none>', 'counts as so much disk', orNone(parseMiB)),
+    examples: ['host set h1 h2 --set-label rack=3', 'host set h1 --reserve-memory 4G --overcommit-cpu 4', 'host set h1 --capacity-cpus none'],
+    run: set,
+  });
+  leaf<RemoveOptions>(host, shell, {
+    syntax: 'remove <name>',
+    summary: 'Take a host out of the site',
+    detail: 'A host with guests is refused, unless the machine is gone for ever (--lost); then its name is asked for.',
+    manner: 'destroy',
+    options: (command) =>
+      command
+        .option('--lost', 'the machine is gone for ever, with the disks of its guests')
+        .option('--confirm <name>', 'the host’s name once more, instead of being asked (with --lost)'),
+    examples: ['host remove h3', 'host remove h3 --lost --confirm h3'],
+    run: remove,
+  });
+}
