@@ -197,12 +197,12 @@ function failure(verb: string, done: SandboxResult, job: Call, timeoutMs: number
   if (/No space left on device|Disk quota exceeded/.test(done.stderr))
     return new VirgaError('disk_full', { path: dirname(job.writable?.[0]?.from ?? '/'), detail: said });
   const how = 'Make it anew: qemu-img convert -O qcow2 IMAGE NEW, then look with qemu-img check NEW.';
-  const detail =
-    done.end === 'file-size'
-      ? `${what} wanted to write more than ${job.maxBytes} bytes`
-      : done.end === 'exit'
-        ? `${what} says: ${said}`
-        : `${what} was ended (${done.end}): ${said}`;
+  const tooLong = done.end === 'file-size' || done.stderr.includes('File too large');
+  const detail = tooLong
+    ? `${what} wanted to write more than ${job.maxBytes} bytes`
+    : done.end === 'exit'
+      ? `${what} says: ${said}`
+      : `${what} was ended (${done.end}): ${said}`;
   return new VirgaError('image_refused', { detail, how });
 }
 

@@ -48,8 +48,10 @@ export interface SandboxResult {
   readonly stderr: string;
 }
 
-/** Output beyond this ends the job. */
+/** Output that is kept; more ends the job. */
 const maxOutputBytes = 256 * 1024;
+/** Of standard error the last of it is kept. */
+const maxErrorBytes = 16 * 1024;
 const prlimit = '/usr/bin/prlimit';
 const bubblewrap = '/usr/bin/bwrap';
 const setpriv = '/usr/bin/setpriv';
@@ -134,17 +136,18 @@ async function supervise(child: ChildProcess, job: SandboxJob): Promise<SandboxR
     forced ??= why;
     child.kill('SIGKILL');
   };
-  let bytes = 0;
   const kept = { stdout: '', stderr: '' };
-  const take = (text: string, name: 'stdout' | 'stderr'): void => {
-    const passOn = name === 'stdout' && job.onOutput !== undefined;
-    if (passOn) job.onOutput?.(text);
-    else kept[name] += text;
-    bytes += passOn ? 0 : text.length;
-    if (bytes > maxOutputBytes) stop('output');
+  const hear = (text: string): void => {
+    if (job.onOutput) job.onOutput(text);
+    else kept.stdout += text;
+    if (kept.stdout.length > maxOutputBytes) stop('output');
   };
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => take(text, 'stdout'));
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => take(text, 'stderr'));
+  // The last words are what matters: a check may complain of every cluster of a disk.
+  const complain = (text: string): void => {
+    kept.stderr = (kept.stderr + text).slice(-maxErrorBytes);
+  };
+  child.stdout?.setEncoding('utf8').on('data', hear);
+  child.stderr?.setEncoding('utf8').on('data', complain);
   const abort = (): void => stop('aborted');
   job.signal?.addEventListener('abort', abort, { once: true });
   const timer = setTimeout(() => stop('timeout'), job.timeoutMs);
