@@ -1,0 +1,32 @@
+/** `virga bench [NAME…]`: runs benches one after the other and prints a table each, or one JSON document each. */
+import { VirgaError } from '../src/core/errors.ts';
+import { installAll } from '../src/setup/packages.ts';
+import { formatTable, type BenchResult } from './kit.ts';
+
+const benches: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult> }>>> = {
+  libvirt: () => import('./libvirt.ts'),
+  start: () => import('./start.ts'),
+  api: () => import('./api.ts'),
+  converge: () => import('./converge.ts'),
+  memory: () => import('./memory.ts'),
+};
+
+/** Exit code 0 when every bound holds. */
+export async function bench(options: { readonly names: readonly string[]; readonly json: boolean }): Promise<number> {
+  const names = options.names.length > 0 ? options.names : Object.keys(benches);
+  const unknown = names.filter((name) => !(name in benches));
+  if (unknown.length > 0)
+    throw new VirgaError('usage', {
+      detail: `There is no bench ${unknown.join(', ')}; there are ${Object.keys(benches).join(', ')}`,
+    });
+  await installAll();
+  let holds = true;
+  for (const name of names) {
+    const loaded = await benches[name]?.();
+    if (!loaded) continue;
+    const result = await loaded.run();
+    holds &&= result.holds;
+    console.log(options.json ? JSON.stringify(result) : formatTable(result));
+  }
+  return holds ? 0 : 1;
+}
