@@ -86,7 +86,10 @@ const local: readonly LocalCommand[] = [
   {
     syntax: 'controller <what>',
     summary: 'Run the controller ("controller run"); "up" does this for you',
-    examples: ['controller run --data /var/lib/virga/controller --listen 192.0.2.10:7443', 'controller run --listen fd:3'],
+    examples: [
+      'controller run --data /var/lib/virga/controller --listen 192.0.2.10:7443',
+      'controller run --listen fd:3',
+    ],
     configure: (command) =>
       command
         .option('--data <folder>', 'state, images, keys', `${defaults.dataDir}/controller`)
@@ -97,9 +100,12 @@ const local: readonly LocalCommand[] = [
         .option('--backup-dir <folder>', 'scheduled backups go here')
         .option('--backup-hours <n>', 'hours between two scheduled backups', '24')
         .option('--backup-keep <n>', 'scheduled backups kept', '14')
-        .option('--backup-recipient <age...>', 'age recipients: only then the keys of the site are in scheduled backups')
+        .option(
+          '--backup-recipient <age...>',
+          'age recipients: only then the keys of the site are in scheduled backups',
+        )
         .addHelpText('after', '\nDATABASE_URL: another PostgreSQL than the embedded one.'),
-    run: async (call) => (await import('./site/parts.ts')).controller(call),
+    run: async (call) => (await import('./site/main.ts')).controller(call),
   },
   {
     syntax: 'agent <what> [args...]',
@@ -111,7 +117,7 @@ const local: readonly LocalCommand[] = [
         .option('--socket <path>', 'libvirt’s socket, where it is not the usual one')
         .option('--name <name>', 'name of the host; its own by default')
         .option('--image-cache <GiB>', 'size of the image cache', '50'),
-    run: async (call) => (await import('./site/parts.ts')).agent(call),
+    run: async (call) => (await import('./site/main.ts')).agent(call),
   },
   {
     syntax: 'restore <file>',
@@ -126,7 +132,7 @@ const local: readonly LocalCommand[] = [
         .option('--identity <file>', 'age identity of an encrypted backup')
         .option('--replace', 'replace the state that is there')
         .option('--json', 'one JSON document'),
-    run: async (call) => (await import('./site/parts.ts')).restore(call),
+    run: async (call) => (await import('./site/main.ts')).restore(call),
   },
   {
     syntax: 'test [paths...]',

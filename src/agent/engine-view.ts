@@ -13,6 +13,7 @@ import {
   STATS,
   text,
   type Dom,
+  type DomainState,
   type DomainStats,
   type LibvirtClient,
 } from '../libvirt/index.ts';
@@ -155,20 +156,14 @@ export class DomainView {
   }
 }
 
-function guestState(state: number, reason: number): EngineGuest['state'] {
-  switch (nameOf(DOMAIN_STATES, state)) {
-    case 'paused':
-      if (reason === pausedForIoError) return 'io-error';
-      return reason === pausedCrashed ? 'crashed' : 'paused';
-    case 'crashed':
-      return 'crashed';
-    case 'shutoff':
-    case 'nostate':
-    case undefined:
-      return 'shutoff';
-    default:
-      return 'running';
-  }
+const down: readonly (DomainState | undefined)[] = ['shutoff', 'nostate', undefined];
+
+function guestState(number: number, reason: number): EngineGuest['state'] {
+  const state = nameOf(DOMAIN_STATES, number);
+  if (state === 'paused' && reason === pausedForIoError) return 'io-error';
+  if (state === 'crashed' || (state === 'paused' && reason === pausedCrashed)) return 'crashed';
+  if (state === 'paused') return 'paused';
+  return down.includes(state) ? 'shutoff' : 'running';
 }
 
 /** Detail of the lifecycle event `stopped` (virDomainEventStoppedDetailType), by position. */

@@ -105,11 +105,13 @@ export class AgentLoop {
   async iterate(): Promise<void> {
     await this.#keepPending();
     const now = this.#ports.clock.now();
+    // What was being worked on when we looked is judged at the next look: what is seen of it is from before.
+    const busy = new Set([...this.#work.keys(), ...this.#memory.unreadable]);
     const view = await this.#look();
     const assignment = this.#memory.assignment;
     if (view && assignment) {
       await this.#upkeep.networks(assignment.networks);
-      const looked = await this.#notice(view, assignment, now);
+      const looked = await this.#notice(view, assignment, busy, now);
       this.#begin(planHost(assignment, this.#memory.journals, looked, now), assignment);
     }
     await this.#upkeep.often([...this.#memory.journals.values()], assignment);
@@ -177,12 +179,12 @@ export class AgentLoop {
   }
 
   /** Brings the journals up to what was seen, on disk before anything is decided on them. */
-  async #notice(engine: EngineView, assignment: Assignment, now: Instant): Promise<HostView> {
+  async #notice(engine: EngineView, assignment: Assignment, busy: ReadonlySet<Uuid>, now: Instant): Promise<HostView> {
     const seen = new Map(engine.guests.map((guest) => [guest.id, guest]));
     const orders = new Map(assignment.guests.map((order) => [order.id, order]));
     const ids = new Set([...orders.keys(), ...this.#memory.journals.keys()]);
     for (const id of ids) {
-      if (this.#work.has(id) || this.#memory.unreadable.has(id)) continue;
+      if (busy.has(id)) continue;
       const order = orders.get(id);
       const known = this.#memory.journals.get(id);
       const journal = known ?? (order && journalFor(order, undefined));
@@ -194,7 +196,7 @@ export class AgentLoop {
       if (next !== journal) await this.#memory.save(next);
       if (!guest && !next.running) this.#exits.delete(id);
     }
-    return this.#viewOf(engine, await this.#ports.images.list());
+    return this.#viewOf(engine, await this.#ports.images.list(), busy);
   }
 
   /** How a guest ended that ran when we last looked; asked once, since the answer is kept. */
@@ -210,7 +212,7 @@ export class AgentLoop {
     return recent(await this.#ports.engine.lastExit(journal.id, journal.name).catch(() => undefined));
   }
 
-  #viewOf(engine: EngineView, images: readonly string[]): HostView {
+  #viewOf(engine: EngineView, images: readonly string[], busy: ReadonlySet<Uuid>): HostView {
     return {
       session: this.#identity.session,
       guests: engine.guests,
@@ -219,7 +221,7 @@ export class AgentLoop {
       fetching: this.#fetches.running,
       fetchRetryAt: this.#fetches.retryAt,
       networks: this.#upkeep.readyNetworks,
-      busy: [...this.#work.keys(), ...this.#memory.unreadable],
+      busy: [...busy],
     };
   }
 

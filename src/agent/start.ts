@@ -25,6 +25,8 @@ export async function startGuest(
   progress('preparing its disk', 0);
   if (step.freshDisk) current = await beginDisk(order, current, context);
   current = await growAtStart(order, current, context);
+  // Also what an earlier life left behind between its journal and its tidying.
+  await sweep(current, context);
   const spec = await describe(order, current, context);
   progress('starting', 1);
   const startedAt = ports.clock.now();
@@ -76,9 +78,7 @@ async function beginDisk(order: GuestOrder, journal: GuestJournal, context: Step
     memoryMiB: order.memoryMiB,
     diskMiB: Math.max(order.diskMiB, Math.floor(virtual / MiB)),
   };
-  const next = await save({ ...withActive(journal, layer), applied });
-  await sweep(next, context);
-  return next;
+  return save({ ...withActive(journal, layer), applied });
 }
 
 async function growAtStart(order: GuestOrder, journal: GuestJournal, context: StepContext): Promise<GuestJournal> {

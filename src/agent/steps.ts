@@ -40,7 +40,13 @@ export async function executeStep(
     case 'settle':
       await context.save({ ...(order.held ? journal : takeSeqs(order, journal)), generation: step.generation });
       return;
-    default:
+    case 'revert':
+    case 'snapshot':
+    case 'settle-snapshot':
+    case 'drop-snapshot':
+    case 'set-cpus':
+    case 'set-memory':
+    case 'grow-disk':
       return diskStep(step, order, journal, context);
   }
 }

@@ -1,7 +1,9 @@
 /** Who this host is to the site, and how it recognizes the controller. */
 import { X509Certificate, createHash } from 'node:crypto';
+import { Agent as HttpsAgent } from 'node:https';
 import type { PeerCertificate } from 'node:tls';
 import { Agent } from 'undici';
+import { WebSocket } from 'ws';
 import type { Files } from '../ports.ts';
 
 /** Everything from joining, in one file, so that key and certificate never differ. Mode 0600. */
@@ -65,5 +67,19 @@ export function dispatcher(tls: TlsIdentity): Agent {
     headersTimeout: 20_000,
     bodyTimeout: 30_000,
     connections: 8,
+  });
+}
+
+/** A WebSocket to the controller with this identity, on a connection of its own. */
+export function webSocket(
+  credentials: Credentials,
+  path: string,
+  limits: { readonly handshakeTimeout: number; readonly maxPayload: number },
+): WebSocket {
+  const agent = new HttpsAgent({ ...tlsOf(credentials), keepAlive: false });
+  return new WebSocket(`${credentials.url.replace(/^http/, 'ws')}${path}`, {
+    ...limits,
+    agent,
+    perMessageDeflate: false,
   });
 }

@@ -11,7 +11,8 @@ const Id = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 const Instant = Type.Number({ minimum: 0, maximum: 8.64e15 });
 const Whole = Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER });
 const Amount = Type.Number({ minimum: 0, maximum: 1e12 });
-const Enum = <const V extends readonly string[]>(values: V) => Type.Unsafe<V[number]>({ type: 'string', enum: [...values] });
+const Enum = <const V extends readonly string[]>(values: V) =>
+  Type.Unsafe<V[number]>({ type: 'string', enum: [...values] });
 const Session = Type.Object({ number: Whole, id: Id });
 const Digest = Type.String({ pattern: '^[0-9a-f]{128}$' });
 const Resources = Type.Object({ cpus: Amount, memoryMiB: Amount, diskMiB: Amount });

@@ -103,7 +103,7 @@ function programOptions(command: Command): CommonOptions {
 }
 
 /** Adds one command. */
-export function leaf<O>(parent: Command, shell: Shell, definition: Leaf<O>): Command {
+export function leaf<O = object>(parent: Command, shell: Shell, definition: Leaf<O>): Command {
   const command = parent.command(definition.syntax).summary(definition.summary);
   command.description(definition.detail ? `${definition.summary}.\n\n${definition.detail}` : `${definition.summary}.`);
   command.optionsGroup('Options:');

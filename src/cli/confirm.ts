@@ -25,7 +25,7 @@ export const canAsk = (io: Io): boolean => io.stdin.isTTY === true && io.stderr.
  * @param what - what will happen, as a sentence without its full stop.
  * @param word - what must be typed; the name itself where a mistake cannot be undone.
  */
-export async function confirm(call: Call, what: string, word = 'yes'): Promise<void> {
+export async function confirm(call: Pick<Call, 'io' | 'options'>, what: string, word = 'yes'): Promise<void> {
   if (word === 'yes' && call.options.yes === true) return;
   const how = word === 'yes' ? '--yes' : `--confirm ${word}`;
   if (!canAsk(call.io)) throw new Failure(exitCodes.declined, 'confirmation_required', { what, how });

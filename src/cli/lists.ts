@@ -20,6 +20,9 @@ export interface Lists {
 const pageSize = 5000;
 const mostPages = 1000;
 
+/** The lists' queries differ only in what they filter by; the site judges those. */
+type Untyped = (operation: keyof Lists, options: object) => Promise<unknown>;
+
 /** All pages of a list, and the revision to watch from. */
 export async function listAll<O extends keyof Lists>(
   client: Client,
@@ -31,12 +34,10 @@ export async function listAll<O extends keyof Lists>(
   let cursor: string | undefined;
   let revision: number | undefined;
   for (let page = 0; page < mostPages; page += 1) {
-    const options = { query: { ...query, limit: pageSize, cursor }, ...(signal ? { signal } : {}) };
-    const answer = (await client.call(operation, options as Parameters<Client['call']>[1] & object)) as {
-      items: Lists[O][];
-      next?: string;
-      revision: number;
-    };
+    const answer = (await (client.call as Untyped)(operation, {
+      query: { ...query, limit: pageSize, cursor },
+      ...(signal ? { signal } : {}),
+    })) as { items: Lists[O][]; next?: string; revision: number };
     items.push(...answer.items);
     // The first page's: what changed while later pages were read is then seen again by a watch.
     revision ??= answer.revision;

@@ -12,25 +12,17 @@ export type Sight =
   | { readonly what: 'again' };
 
 interface WatchData {
-  readonly kind?: string;
-  readonly id?: string;
-  readonly status?: object;
-  readonly removed?: boolean;
+  readonly kind: string;
+  readonly id: string;
+  /** The object as it is now; absent when it is gone. */
+  readonly object?: AnyView;
 }
 
-/** One event of `site.watch`: the object as it is now, or (event `removed`) the word that it is gone. */
+/** One event of `site.watch`: `put` with the object as it is now, or `delete` with its kind, id and name. */
 function sightOf(event: string, data: string): Sight | undefined {
-  if (event === 'again' || event === 'reset') return { what: 'again' };
-  let value: WatchData;
-  try {
-    value = JSON.parse(data) as WatchData;
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null || value.kind === undefined || value.id === undefined) return undefined;
-  if (event === 'removed' || event === 'gone' || value.removed === true || value.status === undefined)
-    return { what: 'gone', kind: value.kind, id: value.id };
-  return { what: 'is', document: value as AnyView };
+  if (event !== 'put' && event !== 'delete') return undefined;
+  const { kind, id, object } = JSON.parse(data) as WatchData;
+  return event === 'put' && object ? { what: 'is', document: object } : { what: 'gone', kind, id };
 }
 
 export interface WatchOptions {
@@ -62,12 +54,11 @@ export async function* watch(client: Client, options: WatchOptions): AsyncGenera
       }
     } catch (error) {
       if (signal.aborted) throw error;
-      if (error instanceof VirgaError && !passing.has(error.code)) {
-        // The revision is too old: the tombstones since then are gone (HTTP 410).
-        if (error.code === 'unauthenticated' || error.code === 'forbidden' || error.code === 'token_expired') throw error;
+      if (error instanceof VirgaError && error.code === 'too_old') {
         yield { what: 'again' };
         return;
       }
+      if (error instanceof VirgaError && !passing.has(error.code)) throw error;
       brokenSince ??= Date.now();
       if (Date.now() - brokenSince > patience) throw error;
     }

@@ -3,7 +3,15 @@
  * certificate and one client certificate per host (CN = host id, O = site id). Keys stay in the data folder, 0600.
  */
 import 'reflect-metadata';
-import { createHash, createPrivateKey, createPublicKey, hkdfSync, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  hkdfSync,
+  randomBytes,
+  webcrypto,
+  X509Certificate,
+} from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
@@ -59,7 +67,7 @@ export class Authority {
     this.#key = key;
     this.#secret = new Uint8Array(hkdfSync('sha256', pkcs8, new Uint8Array(), 'virga secrets', 32));
     this.siteId = certificate.subjectName.getField('O')[0] ?? '';
-    this.pem = certificate.toString('pem');
+    this.pem = pemOf(certificate);
     this.pin = createHash('sha256').update(new Uint8Array(certificate.rawData)).digest('hex');
   }
 
@@ -71,7 +79,8 @@ export class Authority {
       const pkcs8 = new Uint8Array(x509.PemConverter.decodeFirst(keyPem));
       const key = await webcrypto.subtle.importKey('pkcs8', pkcs8, curve, false, ['sign']);
       const certificate = new x509.X509Certificate(pem);
-      if (!new X509Certificate(pem).checkPrivateKey(createPrivateKey(keyPem))) throw new Error('key and certificate differ');
+      if (!new X509Certificate(pem).checkPrivateKey(createPrivateKey(keyPem)))
+        throw new Error('key and certificate differ');
       return new Authority(certificate, key, pkcs8);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
@@ -103,7 +112,7 @@ export class Authority {
     });
     await mkdir(join(dataDir, authorityFiles.folder), { recursive: true, mode: 0o700 });
     await writeDurably(join(dataDir, authorityFiles.key), x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'));
-    await writeDurably(join(dataDir, authorityFiles.certificate), certificate.toString('pem'), 0o644);
+    await writeDurably(join(dataDir, authorityFiles.certificate), pemOf(certificate), 0o644);
     return new Authority(certificate, keys.privateKey, pkcs8);
   }
 
@@ -172,8 +181,13 @@ export class Authority {
         ...extensions,
       ],
     });
-    return { certificate: certificate.toString('pem'), serial, expiresAt: notAfter.getTime() };
+    return { certificate: pemOf(certificate), serial, expiresAt: notAfter.getTime() };
   }
+}
+
+/** With the line end that lets PEM texts be put together. */
+function pemOf(certificate: x509.X509Certificate): string {
+  return `${certificate.toString('pem').trimEnd()}\n`;
 }
 
 /** Positive, 128 random bits (RFC 5280, 4.1.2.2). */
@@ -200,6 +214,11 @@ export function ownNames(more: readonly string[] = []): readonly string[] {
     .flatMap((each) => each ?? [])
     .map(({ address }) => address.split('%')[0] ?? '')
     .filter((address) => isIP(address) !== 0);
-  const names = ['localhost', hostname(), ...addresses, ...more.filter((each) => each !== '' && each !== '0.0.0.0' && each !== '::')];
+  const names = [
+    'localhost',
+    hostname(),
+    ...addresses,
+    ...more.filter((each) => each !== '' && each !== '0.0.0.0' && each !== '::'),
+  ];
   return [...new Set(names)];
 }

@@ -20,7 +20,14 @@ const sweepMs = 6 * 3600 * 1000;
 const retryMs = 1000;
 const maxRetries = 3600;
 /** Failures that may pass by themselves or by somebody's help: tried again after a while, or at the next `finish`. */
-const passing: readonly string[] = ['cancelled', 'overloaded', 'timeout', 'disk_full', 'store_unavailable', 'not_leading'];
+const passing: readonly string[] = [
+  'cancelled',
+  'overloaded',
+  'timeout',
+  'disk_full',
+  'store_unavailable',
+  'not_leading',
+];
 const maxAttempts = 5;
 
 export interface ImageWorkOptions {
@@ -165,7 +172,8 @@ export class ImageWork {
     const verdict = await this.#finished(image);
     await this.#persist(() =>
       state.change((snapshot) => {
-        if (snapshot.get('image', id)?.status.state !== 'checking') return { change: { put: [], remove: [], events: [] } };
+        if (snapshot.get('image', id)?.status.state !== 'checking')
+          return { change: { put: [], remove: [], events: [] } };
         const context = this.#context();
         return 'error' in verdict
           ? imageFailed(snapshot, id, verdict.error, context)
@@ -177,7 +185,9 @@ export class ImageWork {
 
   async #finished(
     image: Image,
-  ): Promise<{ readonly finished: FinishedImage } | { readonly error: { readonly code: string; readonly message: string } }> {
+  ): Promise<
+    { readonly finished: FinishedImage } | { readonly error: { readonly code: string; readonly message: string } }
+  > {
     const { files, clock, log } = this.#options;
     const { expectedSha512, format } = image.spec;
     for (let attempt = 1; ; attempt += 1) {
@@ -192,7 +202,8 @@ export class ImageWork {
         if (this.#stopping.signal.aborted) throw error;
         const code = error instanceof VirgaError ? error.code : 'internal';
         log.warn('an image did not pass', { image: image.name, code, detail: (error as Error).message, attempt });
-        const message = error instanceof VirgaError ? error.message : 'the check itself failed; see the controller’s log';
+        const message =
+          error instanceof VirgaError ? error.message : 'the check itself failed; see the controller’s log';
         if (!passing.includes(code) || attempt >= maxAttempts) return { error: { code, message } };
         await clock.sleep(retryMs * 2 ** attempt, this.#stopping.signal);
       }
@@ -207,7 +218,8 @@ export class ImageWork {
         return;
       } catch (error) {
         const code = error instanceof VirgaError ? error.code : 'internal';
-        if (!['store_unavailable', 'overloaded', 'not_leading', 'conflict'].includes(code) || attempt >= maxRetries) throw error;
+        if (!['store_unavailable', 'overloaded', 'not_leading', 'conflict'].includes(code) || attempt >= maxRetries)
+          throw error;
         await this.#options.clock.sleep(retryMs, this.#stopping.signal);
       }
     }

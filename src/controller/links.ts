@@ -67,17 +67,22 @@ export class Links {
   /** Takes over a connection whose certificate was checked. The newest one of a host wins. */
   accept(socket: WebSocket, host: Host): void {
     const log = this.#options.log.child({ host: host.name });
-    const link = new Link(socket, host, { ...this.#options, log }, {
-      ready: () => {
-        this.#links.get(host.id)?.end('a newer connection of this host took its place');
-        this.#links.set(host.id, link);
-        this.#options.loop.attach(link);
+    const link = new Link(
+      socket,
+      host,
+      { ...this.#options, log },
+      {
+        ready: () => {
+          this.#links.get(host.id)?.end('a newer connection of this host took its place');
+          this.#links.set(host.id, link);
+          this.#options.loop.attach(link);
+        },
+        closed: () => {
+          if (this.#links.get(host.id) === link) this.#links.delete(host.id);
+          this.#options.loop.detach(link);
+        },
       },
-      closed: () => {
-        if (this.#links.get(host.id) === link) this.#links.delete(host.id);
-        this.#options.loop.detach(link);
-      },
-    });
+    );
   }
 
   /**

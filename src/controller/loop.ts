@@ -43,6 +43,8 @@ export class Loop {
   #listeningSinceAt: Instant | undefined;
   #wake: (() => void) | undefined;
   #woken = false;
+  /** Why the last iteration failed; the same is said once. */
+  #failing: string | undefined;
 
   constructor(options: LoopOptions) {
     this.#options = options;
@@ -97,8 +99,9 @@ export class Loop {
       this.#woken = false;
       try {
         await this.iterate();
+        this.#failing = undefined;
       } catch (error) {
-        this.#complain('the iteration failed', error);
+        this.#failed(error);
       }
       await this.#pause(signal);
     }
@@ -210,9 +213,19 @@ export class Loop {
     for (const each of hosts) this.#dirty.add(each);
   }
 
+  #failed(error: unknown): void {
+    const why = String(error);
+    if (why !== this.#failing) this.#complain('the iteration failed; it is tried again every second', error);
+    this.#failing = why;
+  }
+
   #complain(message: string, error: unknown, values: Readonly<Record<string, unknown>> = {}): void {
     if (error instanceof VirgaError) this.#log.warn(message, { ...values, code: error.code, detail: error.message });
-    else this.#log.error(message, { ...values, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    else
+      this.#log.error(message, {
+        ...values,
+        error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      });
   }
 }
 

@@ -136,7 +136,8 @@ function carry(from: WebSocket, to: WebSocket, touched: () => void): void {
 
 /** Codes 1000 to 1014 without the reserved ones may be sent (RFC 6455, 7.4). */
 function closeSocket(socket: WebSocket, code: number, reason: string): void {
-  const sendable = (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code < 5000);
+  const sendable =
+    (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code < 5000);
   if (socket.readyState !== WebSocket.OPEN) return socket.terminate();
   socket.resume();
   socket.close(sendable ? code : 1000, reason.slice(0, 120));

@@ -7,7 +7,9 @@ import type { Guest } from './model/guest.ts';
 import type { Host } from './model/host.ts';
 import type { Instant, Kind, Uuid } from './model/resource.ts';
 import type { AnyResource, Change, NewEvent, Snapshot } from './model/snapshot.ts';
+import type { Shape } from './place/fit.ts';
 import { shapeOf } from './place/fit.ts';
+import type { Place } from './place/placer.ts';
 import { Placer } from './place/placer.ts';
 import type { Expected } from './requests/result.ts';
 import { compareText, same } from './util.ts';
@@ -116,17 +118,22 @@ class Round {
     if (this.#waiting.length === 0) return;
     this.#waiting.sort((a, b) => a.createdAt - b.createdAt || compareText(a.name, b.name));
     const placer = new Placer(this.#snapshot, undefined, this.#hosts.values());
+    const left: { guest: Guest; shape: Shape }[] = [];
     for (const guest of this.#waiting) {
-      const answer = placer.place(shapeOf(this.#snapshot, guest));
-      if (!answer.host) {
-        this.#waits(guest, answer.refusal.sentences);
-        continue;
-      }
-      const { host, reasons } = answer;
-      const next = placed(guest, host, reasons, this.#snapshot.site.epoch, this.#now);
-      this.#event(guest, 'guest.placed', 'info', `${guest.name} was placed on ${host.name}`, { host: host.name }, reasons[0]);
-      this.#change(guest, restated(next, host, this.#now), host);
+      const shape = shapeOf(this.#snapshot, guest);
+      const place = placer.place(shape);
+      if (place) this.#placed(guest, place);
+      else left.push({ guest, shape });
     }
+    // Reasons have figures: they are taken when all are placed, or the next decision would find others.
+    for (const { guest, shape } of left) this.#waits(guest, placer.refusal(shape).sentences);
+  }
+
+  #placed(guest: Guest, { host, reasons }: Place): void {
+    const next = placed(guest, host, reasons, this.#snapshot.site.epoch, this.#now);
+    const evidence = { host: host.name };
+    this.#event(guest, 'guest.placed', 'info', `${guest.name} was placed on ${host.name}`, evidence, reasons[0]);
+    this.#change(guest, restated(next, host, this.#now), host);
   }
 
   #waits(guest: Guest, reasons: readonly string[]): void {

@@ -241,8 +241,7 @@ function startIfDue(order: GuestOrder, journal: GuestJournal, context: Context):
   if (order.power === 'off') return planGrowth(order, journal, false) ?? settled(order, journal, 'it is to be off');
   const cause = whyStart(order, journal);
   if (!cause) return settled(order, journal, 'it stays off: that is how it ended, and nobody asked for a start since');
-  if (journal.failures.gaveUp && !cause.asked)
-    return { do: 'wait', reason: 'it failed too often in a row; it waits for a person' };
+  if (journal.failures.gaveUp) return { do: 'wait', reason: 'it failed too often in a row; it waits for a person' };
   const missing = missingForStart(order, context);
   if (missing) return { do: 'wait', reason: missing };
   const freshDisk =
@@ -252,8 +251,6 @@ function startIfDue(order: GuestOrder, journal: GuestJournal, context: Context):
 
 interface StartCause {
   readonly reason: string;
-  /** A person asked for it since it last ran. */
-  readonly asked: boolean;
   /** It counts as a restart. */
   readonly again: boolean;
 }
@@ -261,13 +258,13 @@ interface StartCause {
 /** Why a guest that is down and should be on is started; `undefined`: it stays off (its restart policy). */
 export function whyStart(order: GuestOrder, journal: GuestJournal): StartCause | undefined {
   const { exit } = journal;
-  if (order.startSeq > journal.startSeq) return { reason: 'a start was asked for', asked: true, again: false };
-  if (journal.stoppedByOrder) return { reason: 'what it was stopped for is over', asked: true, again: false };
-  if (!exit) return { reason: 'it should be on', asked: false, again: false };
-  if (exit.reason === 'host-reboot') return { reason: 'its host came up again', asked: false, again: false };
-  if (order.restart === 'always') return { reason: `it ended (${exit.reason})`, asked: false, again: true };
+  if (order.startSeq > journal.startSeq) return { reason: 'a start was asked for', again: false };
+  if (journal.stoppedByOrder) return { reason: 'what it was stopped for is over', again: false };
+  if (!exit) return { reason: 'it should be on', again: false };
+  if (exit.reason === 'host-reboot') return { reason: 'its host came up again', again: false };
+  if (order.restart === 'always') return { reason: `it ended (${exit.reason})`, again: true };
   if (order.restart === 'never' || exit.reason === 'shutdown') return undefined;
-  return { reason: `it failed (${exit.reason})`, asked: false, again: true };
+  return { reason: `it failed (${exit.reason})`, again: true };
 }
 
 function missingForStart(order: GuestOrder, { view }: Context): string | undefined {

@@ -17,9 +17,7 @@ export function hostMeans(old: HostStatus, next: HostStatus): boolean {
   const [a, b] = [old.used, next.used];
   if (!a || !b) return a !== b;
   return (
-    Math.abs(a.cpuPercent - b.cpuPercent) >= cpuPoints ||
-    moved(a.memoryMiB, b.memoryMiB) ||
-    moved(a.diskMiB, b.diskMiB)
+    Math.abs(a.cpuPercent - b.cpuPercent) >= cpuPoints || moved(a.memoryMiB, b.memoryMiB) || moved(a.diskMiB, b.diskMiB)
   );
 }
 

@@ -95,7 +95,9 @@ class Intake {
       type: released ? 'guest.released' : 'guest.deleted',
       severity: 'info',
       subject: { kind: 'guest', id: guest.id, name: guest.name },
-      message: released ? `${guest.name} was given back on ${host.name}` : `${guest.name} was removed from ${host.name}`,
+      message: released
+        ? `${guest.name} was given back on ${host.name}`
+        : `${guest.name} was removed from ${host.name}`,
       who: 'virga',
       evidence: { host: host.name },
     });
@@ -129,7 +131,8 @@ class Intake {
         type: message === '' ? 'network.well' : 'network.problem',
         severity: message === '' ? 'info' : 'warning',
         subject: { kind: 'network', id: network.id, name: network.name },
-        message: message === '' ? `${network.name} works on ${host.name}` : `${network.name} on ${host.name}: ${message}`,
+        message:
+          message === '' ? `${network.name} works on ${host.name}` : `${network.name} on ${host.name}: ${message}`,
         who: `host:${host.name}`,
       });
     }

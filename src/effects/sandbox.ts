@@ -78,7 +78,7 @@ export function sandboxCommand(job: SandboxJob, uid: number): readonly string[] 
     bubblewrap,
     ...(root ? [] : words(`--unshare-user --disable-userns --uid ${nobody} --gid ${nobody}`)),
     ...words('--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --hostname sandbox'),
-    ...words('--die-with-parent --new-session --clearenv'),
+    ...words('--die-with-parent --clearenv'),
     ...words('--ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --dev /dev'),
     ...words('--symlink usr/lib /lib --symlink usr/lib64 /lib64 --symlink usr/bin /bin'),
     ...[...folders].flatMap((folder) => ['--perms', '0755', '--dir', folder]),
@@ -113,7 +113,13 @@ function words(text: string): readonly string[] {
 export async function runSandboxed(job: SandboxJob): Promise<SandboxResult> {
   if (job.signal?.aborted) return { end: 'aborted', code: 137, stdout: '', stderr: '' };
   const [program, ...args] = sandboxCommand(job, process.geteuid?.() ?? -1);
-  const child = spawn(program ?? prlimit, args, { env: {}, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] });
+  // Detached: a session of its own, without a terminal, and a process group that can be ended as a whole.
+  const child = spawn(program ?? prlimit, args, {
+    env: {},
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
   const result = await supervise(child, job);
   if (/^(bwrap|prlimit|setpriv): /m.test(result.stderr) && result.code !== 0)
     throw setupError(result.stderr.trim().split('\n').at(-1) ?? '');
@@ -128,13 +134,25 @@ function setupError(detail: string, cause?: unknown): VirgaError {
   );
 }
 
+/**
+ * The whole group: bubblewrap, and the init of its space of processes, with which all in that space die. (`--die-with-parent` alone is not
+ * enough: an init whose parent died before it asked for that signal never gets it.)
+ */
+function endGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 /** Waits for the end, and brings it about when a limit is reached. */
 async function supervise(child: ChildProcess, job: SandboxJob): Promise<SandboxResult> {
   let forced: SandboxEnd | undefined;
-  // The init process of the space of processes dies with bubblewrap, and all in that space die with it.
   const stop = (why: SandboxEnd): void => {
     forced ??= why;
-    child.kill('SIGKILL');
+    endGroup(child);
   };
   const kept = { stdout: '', stderr: '' };
   const hear = (text: string): void => {

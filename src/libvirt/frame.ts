@@ -33,18 +33,32 @@ export interface Frame {
   readonly body: Buffer;
 }
 
-/** The header for a body of that many bytes. */
-export function encodeHeader(frame: Omit<Frame, 'body'>, bodyBytes: number): Buffer {
-  const header = Buffer.allocUnsafe(HEADER_BYTES);
-  const words = [HEADER_BYTES + bodyBytes, frame.program, VERSION, frame.procedure, frame.type, frame.serial];
-  words.forEach((word, index) => header.writeUInt32BE(word, index * 4));
-  header.writeUInt32BE(frame.status, 24);
-  return header;
+/** The numbers of a frame, without its body. */
+export type FrameHeader = Omit<Frame, 'body'>;
+
+function writeHeader(to: Buffer, header: FrameHeader, bodyBytes: number): void {
+  to.writeUInt32BE(HEADER_BYTES + bodyBytes, 0);
+  to.writeUInt32BE(header.program, 4);
+  to.writeUInt32BE(VERSION, 8);
+  to.writeUInt32BE(header.procedure, 12);
+  to.writeUInt32BE(header.type, 16);
+  to.writeUInt32BE(header.serial, 20);
+  to.writeUInt32BE(header.status, 24);
 }
 
-/** The bytes of a frame. */
-export function encodeFrame(frame: Frame): Buffer {
-  return Buffer.concat([encodeHeader(frame, frame.body.length), frame.body]);
+/** The header for a body of that many bytes. */
+export function encodeHeader(header: FrameHeader, bodyBytes: number): Buffer {
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES);
+  writeHeader(bytes, header, bodyBytes);
+  return bytes;
+}
+
+/** The bytes of a frame, with a copy of the body. */
+export function encodeFrame(header: FrameHeader, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + body.length);
+  writeHeader(bytes, header, body.length);
+  bytes.set(body, HEADER_BYTES);
+  return bytes;
 }
 
 /**

@@ -38,6 +38,9 @@ export class Link {
   #retryAt = 0;
   #lastError: LibvirtError | undefined;
   #closed = false;
+  /** A connection that nobody may use yet. */
+  #unready: Connection | undefined;
+  readonly #stop = new AbortController();
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -78,7 +81,7 @@ export class Link {
 
   async #open(): Promise<Connection> {
     try {
-      const connection = await Connection.open(this.#options.connection());
+      const connection = await Connection.open({ ...this.#options.connection(), signal: this.#stop.signal });
       await this.#adopt(connection);
       return connection;
     } catch (cause) {
@@ -89,11 +92,14 @@ export class Link {
   }
 
   async #adopt(connection: Connection): Promise<void> {
+    this.#unready = connection;
     try {
       await this.#options.prepare?.(connection);
     } catch (error) {
       connection.destroy(new LibvirtError('closed', 'the connection could not be prepared', { cause: error }));
       throw error;
+    } finally {
+      this.#unready = undefined;
     }
     if (this.#closed || !connection.isOpen) {
       await connection.close();
@@ -147,6 +153,9 @@ export class Link {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
+    const reason = new LibvirtError('closed', 'the client was closed');
+    this.#stop.abort(reason);
+    this.#unready?.destroy(reason);
     await this.#attempt?.catch(() => undefined);
     await this.#connection?.close();
   }

@@ -56,6 +56,7 @@ export class LibvirtSession {
   readonly #streams = new Set<LibvirtStream>();
   readonly #stateHandlers = new Set<(state: LinkState) => void>();
   #openingStreams = 0;
+  #closed = false;
   #state: LinkState = { state: 'down', reason: undefined };
 
   /** Begins to connect, and goes on trying; `ready` waits for it. @throws LibvirtError (argument) for a bad URI */
@@ -161,6 +162,7 @@ export class LibvirtSession {
     options: CallOptions & StreamOptions = {},
   ): Promise<{ stream: LibvirtStream; result: CallResult<N> }> {
     const { maxStreams = 64 } = this.#options;
+    if (this.#closed) throw new LibvirtError('closed', `${name}: the client is closed`, { procedure: name });
     if (this.#streams.size + this.#openingStreams >= maxStreams) {
       throw new LibvirtError('busy', `${name}: ${maxStreams} streams are open already`, { procedure: name });
     }
@@ -187,6 +189,7 @@ export class LibvirtSession {
         this.#streams.delete(opened.stream);
         void connection.close();
       });
+      if (this.#closed) opened.stream.destroy(new LibvirtError('closed', 'the client was closed'));
       return opened;
     } catch (error) {
       connection.destroy(new LibvirtError('closed', 'the stream could not be opened', { cause: error }));
@@ -196,6 +199,7 @@ export class LibvirtSession {
 
   /** Ends everything in order; streams still open are aborted. Never rejects. */
   async close(): Promise<void> {
+    this.#closed = true;
     for (const stream of this.#streams) stream.destroy(new LibvirtError('closed', 'the client was closed'));
     await Promise.all([this.control.close(), this.slow.close()]);
   }

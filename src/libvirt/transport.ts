@@ -1,6 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { LibvirtError } from './errors.ts';
-import { encodeHeader, FrameParser, type Frame } from './frame.ts';
+import { encodeFrame, encodeHeader, FrameParser, type Frame } from './frame.ts';
+
+/** Up to here copying a body behind its header is cheaper than a second buffer on the way to the kernel. */
+const SMALL_BYTES = 16_384;
 
 /** Receives what arrives; `onEnd` comes exactly once, and nothing after it. */
 export interface TransportHandler {
@@ -73,13 +76,12 @@ export class Transport {
 
   /** Sends a frame; `done` is called when the kernel has taken it (with an error where it never will). */
   send(frame: Omit<Frame, 'body'>, body: Uint8Array, done?: (error?: Error | null) => void): void {
-    const header = encodeHeader(frame, body.length);
-    if (body.length === 0) {
-      this.#socket.write(header, done);
+    if (body.length <= SMALL_BYTES) {
+      this.#socket.write(encodeFrame(frame, body), done);
       return;
     }
     this.#socket.cork();
-    this.#socket.write(header);
+    this.#socket.write(encodeHeader(frame, body.length));
     this.#socket.write(body, done);
     this.#socket.uncork();
   }

@@ -34,6 +34,11 @@ export async function candidates(
   return found;
 }
 
+/** True when apt's complaint is what lists that are older than the mirror lead to. */
+export function staleLists(output: string): boolean {
+  return /404 +Not Found|Unable to fetch|Failed to fetch|Hash Sum mismatch/.test(output);
+}
+
 /**
  * Fetches packages into a new directory and unpacks them below `${dir}/root`; installs nothing.
  * A list that has gone stale (the mirror has a newer version) is refreshed once.
@@ -43,7 +48,7 @@ export async function unpackPackages(names: readonly string[], dir: string): Pro
   await mkdir(root, { recursive: true });
   const download = () => execute(['apt-get', 'download', '-q', ...names], { cwd: dir, timeoutMs: 600_000 });
   let result = await download();
-  if (result.code !== 0) {
+  if (result.code !== 0 && staleLists(result.stderr)) {
     await updateLists();
     result = await download();
   }

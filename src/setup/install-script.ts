@@ -39,6 +39,11 @@ restore() {
   return 0
 }
 
+# A lock of the script's own, not of the program that started it: that one may be dead while this one works on.
+mkdir -p "$ROOT/var/cache/virga" && exec 8> "$ROOT/var/cache/virga/apt.lock" && flock -w 1200 8 || {
+  echo 'E: another installation holds /var/cache/virga/apt.lock'
+  exit 75
+}
 restore
 [ "$1" = install ] || exit 0
 shift
@@ -50,5 +55,13 @@ printf '#!/bin/sh\n%s\nexit 101\n' "$mark" > "$policy.virga-new" && chmod 755 "$
 if [ -e "$policy" ] || [ -L "$policy" ]; then ln -f "$policy" "$saved" 2> /dev/null || cp -a "$policy" "$saved" || exit 1; fi
 mv -f "$policy.virga-new" "$policy" || exit 1
 mkdir -p "$clusters" && printf 'create_main_cluster = false\n' > "$cluster" || exit 1
-"$APT" "$@" < /dev/null
+# Nobody may be left to read: apt-get's output goes through a loop that does not mind, else dpkg would break off.
+status=$(mktemp) || exit 1
+{ "$APT" "$@" < /dev/null 2>&1 8>&-; echo "$?" > "$status"; } | while IFS= read -r line; do
+  printf '%s\n' "$line" 2> /dev/null || :
+done
+code=$(cat "$status")
+rm -f "$status"
+[ -n "$code" ] || code=1
+exit "$code"
 `;

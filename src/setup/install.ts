@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { candidates, haveLists, updateLists } from './apt.ts';
+import { candidates, haveLists, staleLists, updateLists } from './apt.ts';
 import { execute } from './command.ts';
 import { hasLeftovers, installScript } from './install-script.ts';
 import { withLock } from './lock.ts';
@@ -82,7 +82,7 @@ async function installMissing(options: InstallOptions): Promise<Installed> {
     throw new InstallError(`nothing was installed, as you said; ${byHand('debian', lacking)}`);
   }
   let result = await runScript(['install', ...aptOptions, 'install', ...names], '', progress(options.out));
-  if (result.code !== 0 && /404 +Not Found|Unable to fetch|Hash Sum mismatch/.test(result.output)) {
+  if (result.code !== 0 && staleLists(result.output)) {
     options.out('the package lists are out of date: fetching them again');
     await updateLists();
     result = await runScript(['install', ...aptOptions, 'install', ...names], '', progress(options.out));

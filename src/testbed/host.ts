@@ -119,6 +119,8 @@ export class Host implements TestbedHost {
     const left = await killAll([identifyOr(first.place.pid)].filter((id) => id !== undefined));
     await first.held.ended(10_000);
     if (left.length > 0) throw new Error(`host ${this.name}: process ${first.place.pid} survives SIGKILL`);
+    // Its end is known here a moment later; the next boot must not take the dead one for its own.
+    await this.#libvirtd?.exited;
     await this.#settings.link.detach();
   }
 

@@ -38,7 +38,6 @@ export async function writeState(state: TestbedState): Promise<void> {
 
 /** Makes a home under a new id, with its state already in it when it appears under its final name. */
 export async function createHome(fill: (id: string) => Omit<TestbedState, 'id' | 'owner'>): Promise<TestbedState> {
-  await mkdir(testbedsDir, { recursive: true });
   for (let attempt = 0; attempt < 100; attempt++) {
     const id = randomInt(36 ** 5)
       .toString(36)
@@ -46,13 +45,15 @@ export async function createHome(fill: (id: string) => Omit<TestbedState, 'id' |
     const temporary = join(testbedsDir, `.${id}`);
     const state: TestbedState = { ...fill(id), id, owner: identify(process.pid) };
     try {
+      await mkdir(testbedsDir, { recursive: true });
       await mkdir(temporary);
       await writeFile(join(temporary, 'state.json'), JSON.stringify(state));
       await rename(temporary, homeOf(id));
       return state;
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
-      if (code !== 'EEXIST' && code !== 'ENOTEMPTY') throw error;
+      // Taken, or the last other testbed has just gone and taken the empty directory with it.
+      if (code !== 'EEXIST' && code !== 'ENOTEMPTY' && code !== 'ENOENT') throw error;
     }
   }
   throw new Error(`no free testbed id in ${testbedsDir}`);

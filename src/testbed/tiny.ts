@@ -105,10 +105,22 @@ async function build(cache: string, say: (line: string) => void): Promise<TinyIm
     const home = join(cache, `tiny-${key}`);
     await rm(home, { recursive: true, force: true });
     await rename(ready, home);
+    await prune(cache, home);
     say(`the tiny guest is ready: ${home}/tiny.qcow2`);
     return { path: join(home, 'tiny.qcow2'), format: 'qcow2', sha512, bytes };
   } finally {
     await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** Images of older recipes that nobody has made or used for 30 days (an overlay may still stand on a younger one). */
+async function prune(cache: string, keep: string): Promise<void> {
+  const limit = Date.now() - 30 * 86_400_000;
+  for (const name of await readdir(cache)) {
+    const path = join(cache, name);
+    if (path === keep || !/^tiny-([0-9a-f]{16}|building-.*)$/.test(name)) continue;
+    const image = await stat(join(path, 'tiny.qcow2')).catch(() => stat(path));
+    if (Math.max(image.mtimeMs, image.atimeMs) < limit) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -120,7 +132,7 @@ async function sha512Of(path: string): Promise<string> {
 
 /**
  * Another image that boots like the tiny guest but has other bytes (its unused second sector holds `label`), for
- * tests that need several images or another format. Takes about 0.1 s.
+ * tests that need several images or another format. Takes under a second.
  * @param path the file to write; must not exist.
  */
 export async function tinyVariant(

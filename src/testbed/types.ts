@@ -174,7 +174,7 @@ export interface Testbed {
   switchExec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   /** Starts a long-running process there, e.g. a controller; it ends with the testbed. */
   switchSpawn(argv: readonly string[], options?: SpawnOptions): Promise<TestbedProcess>;
-  /** GET from the switch. Throws when there is no answer in time. About a millisecond of our own. */
+  /** GET from the switch. Throws when there is no answer in time. Costs a few milliseconds itself. */
   httpGet(address: string, path?: string, options?: HttpOptions): Promise<HttpAnswer>;
   /**
    * Asks again, every 50 ms, until an answer (of status 200, and with `body` if given) comes; throws after

@@ -105,18 +105,15 @@ function unreachable(cause: unknown): VirgaError {
 /** Runs until the source ends, fails, or gives nothing for `idleMs`. */
 async function oneTry(job: FetchJob, state: State): Promise<void> {
   const { sizeBytes, sha512 } = job.image;
-  const idle = new AbortController();
-  const signal = AbortSignal.any([job.signal, idle.signal]);
-  const quiet = new Error(`nothing came for ${job.idleMs / 1000} s`);
-  const timer = setTimeout(() => idle.abort(quiet), job.idleMs);
+  const over = new AbortController();
+  const signal = AbortSignal.any([job.signal, over.signal]);
   let iterator: AsyncIterator<Uint8Array> | undefined;
   try {
-    const source = await orAbort(job.fetch(sha512, state.position, signal), signal);
+    const source = await within(job.fetch(sha512, state.position, signal), job);
     iterator = source[Symbol.asyncIterator]();
     for (let spaceAt = state.position + spaceEvery; ;) {
-      const step = await orAbort(iterator.next(), signal);
+      const step = await within(iterator.next(), job);
       if (step.done) break;
-      timer.refresh();
       await take(state, step.value, sizeBytes, sha512);
       job.onProgress(state.position / sizeBytes);
       if (state.position < spaceAt) continue;
@@ -126,9 +123,8 @@ async function oneTry(job: FetchJob, state: State): Promise<void> {
     if (state.position < sizeBytes)
       throw new Error(`the controller ended after ${state.position} of ${sizeBytes} bytes`);
   } finally {
-    clearTimeout(timer);
     // Lets go of the connection; nobody waits for a source that hangs.
-    idle.abort(new Error('the try is over'));
+    over.abort(new Error('the try is over'));
     iterator?.return?.().catch(() => undefined);
   }
 }
@@ -147,12 +143,20 @@ async function take(state: State, bytes: Uint8Array, sizeBytes: number, expected
   }
 }
 
-/** What the promise gives, or the reason of the abort. Takes its listener away again, so that pieces are not kept. */
-async function orAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return await new Promise<T>((resolve, reject) => {
-    const abort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
+/** What the promise gives, unless the job is aborted or nothing comes for too long. Keeps nothing behind, even when the promise hangs for ever. */
+async function within<T>(promise: Promise<T>, { signal, idleMs }: FetchJob): Promise<T> {
+  let abort: (() => void) | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      abort = () => reject(signal.reason as Error);
+      timer = setTimeout(() => reject(new Error(`nothing came for ${idleMs / 1000} s`)), idleMs);
+      if (signal.aborted) abort();
+      signal.addEventListener('abort', abort, { once: true });
+      promise.then(resolve, reject);
+    });
+  } finally {
+    clearTimeout(timer);
+    if (abort) signal.removeEventListener('abort', abort);
+  }
 }

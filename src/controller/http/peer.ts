@@ -46,7 +46,8 @@ const waiting: (() => void)[] = [];
  */
 export async function askPeer(socket: Socket, group: string): Promise<Peer> {
   if (running >= maxHelpers) {
-    if (waiting.length >= maxWaiting) throw new VirgaError('overloaded', { what: 'new connections', limit: maxWaiting });
+    if (waiting.length >= maxWaiting)
+      throw new VirgaError('overloaded', { what: 'new connections', limit: maxWaiting });
     await new Promise<void>((resolve) => {
       waiting.push(resolve);
     });

@@ -24,7 +24,9 @@ export function parseKinds(text: string | undefined): ReadonlySet<Kind> {
   const wanted = text.split(',').map((each) => each.trim());
   for (const each of wanted)
     if (!kinds.includes(each as Kind))
-      throw new VirgaError('invalid_request', { detail: `query/kinds: "${each.slice(0, 40)}" is none of ${kinds.join(', ')}` });
+      throw new VirgaError('invalid_request', {
+        detail: `query/kinds: "${each.slice(0, 40)}" is none of ${kinds.join(', ')}`,
+      });
   return new Set(wanted as Kind[]);
 }
 
@@ -62,7 +64,9 @@ export async function watch(
       // Too slow by days, or the state is another one after a restore: the client comes again and is told so.
       if (!changes) return;
       const { revision } = snapshot;
-      const matching = changes.filter((each) => wanted.has(each.type === 'put' ? each.resource.kind : each.tombstone.kind));
+      const matching = changes.filter((each) =>
+        wanted.has(each.type === 'put' ? each.resource.kind : each.tombstone.kind),
+      );
       for (const piece of watchText(matching)) await channel.write(piece);
       // What changed was of other kinds: the place to resume moves on all the same.
       if (revision > sent && matching.at(-1)?.revision !== revision) await channel.write(`id: ${revision}\n\n`);

@@ -4,7 +4,13 @@ import type { Route } from '../../api/routes.ts';
 import { VirgaError } from '../../core/errors.ts';
 import { namePattern } from '../../core/model/resource.ts';
 
-const settings = { removeAdditional: false, useDefaults: false, allErrors: false, strict: false, verbose: true } as const;
+const settings = {
+  removeAdditional: false,
+  useDefaults: false,
+  allErrors: false,
+  strict: false,
+  verbose: true,
+} as const;
 const formats = {
   uuid: /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/,
   'date-time': /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/,

@@ -13,13 +13,22 @@ export class Stopper {
     this.#reject?.(this.#reason);
   }
 
-  /** The next piece, or a rejection when stopped. (A race with one long-lived promise would keep every piece in memory.) */
-  async next(iterator: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array, unknown>> {
+  /** The next piece, or a rejection when stopped or after `idleMs`. (A race with one long-lived promise would keep every piece in memory.) */
+  async next(iterator: AsyncIterator<Uint8Array>, idleMs: number): Promise<IteratorResult<Uint8Array, unknown>> {
     if (this.#reason) throw this.#reason;
-    return await new Promise((resolve, reject) => {
-      this.#reject = reject;
-      iterator.next().then(resolve, reject);
-    });
+    // Only the sender's silence counts, not the time that our disk takes.
+    const idle = setTimeout(
+      () => this.stop(new VirgaError('timeout', { what: 'The sender of the image', seconds: idleMs / 1000 })),
+      idleMs,
+    );
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#reject = reject;
+        iterator.next().then(resolve, reject);
+      });
+    } finally {
+      clearTimeout(idle);
+    }
   }
 }
 
@@ -53,16 +62,11 @@ export async function receive(
   options: ReceiveOptions,
 ): Promise<void> {
   const iterator = source[Symbol.asyncIterator]();
-  const idle = setTimeout(
-    () => stopper.stop(new VirgaError('timeout', { what: 'The sender of the image', seconds: options.idleMs / 1000 })),
-    options.idleMs,
-  );
   try {
     await options.demandSpace();
     for (;;) {
-      const step = await pull(iterator, stopper);
+      const step = await pull(iterator, stopper, options.idleMs);
       if (step.done) break;
-      idle.refresh();
       const room = options.sizeBytes - progress.position;
       await writeAll(handle, step.value.subarray(0, room), progress);
       if (step.value.length > room) throw tooMuch(options, progress.position + step.value.length - room);
@@ -72,7 +76,6 @@ export async function receive(
       }
     }
   } finally {
-    clearTimeout(idle);
     await flush(handle, progress, options);
   }
 }
@@ -80,9 +83,10 @@ export async function receive(
 async function pull(
   iterator: AsyncIterator<Uint8Array>,
   stopper: Stopper,
+  idleMs: number,
 ): Promise<IteratorResult<Uint8Array, unknown>> {
   try {
-    return await stopper.next(iterator);
+    return await stopper.next(iterator, idleMs);
   } catch (error) {
     if (error instanceof VirgaError) throw error;
     const detail = `the upload broke off: ${error instanceof Error ? error.message : 'no reason given'}`;

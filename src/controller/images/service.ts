@@ -166,9 +166,18 @@ class DiskImageFiles implements ImageFiles {
     if (result && (await sizeOf(this.#stored(result.stored.sha512))) === result.stored.sizeBytes) return result;
     this.#demandOpen();
     upload.finishing ??= this.#enqueue(upload, options);
-    if (options.onProgress) upload.finishing.listeners.add(options.onProgress);
-    options.onProgress?.('waiting', 0);
-    return await upload.finishing.done;
+    const { done, abort, listeners } = upload.finishing;
+    const { onProgress, signal } = options;
+    if (onProgress) listeners.add(onProgress);
+    onProgress?.('waiting', 0);
+    const end = (): void => abort.abort();
+    if (signal?.aborted) end();
+    signal?.addEventListener('abort', end, { once: true });
+    try {
+      return await done;
+    } finally {
+      signal?.removeEventListener('abort', end);
+    }
   }
 
   #enqueue(upload: Upload, options: FinishOptions): NonNullable<Upload['finishing']> {

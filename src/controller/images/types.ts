@@ -22,6 +22,8 @@ export interface FinishOptions {
   readonly expectedSha512?: string;
   /** `fraction` 0..1 over all steps; never falls; at most some calls a second. */
   readonly onProgress?: (step: FinishStep, fraction: number) => void;
+  /** Ends the run, for all that share it. */
+  readonly signal?: AbortSignal;
 }
 
 export interface AppendOptions {

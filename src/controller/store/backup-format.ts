@@ -125,6 +125,9 @@ export class BackupReader {
     }
     if (type !== 'Z') throw backupDamaged(`a record of type "${type}" where a part should begin`);
     if (value.parts !== this.#parts || value.sha256 !== sofar) throw backupDamaged('its digest is wrong');
+    // Reading on to the end lets the layers below (gzip, age) prove theirs.
+    const { done } = await this.#source.next();
+    if (!done || this.#buffer.length > 0) throw backupDamaged('something follows its end');
     return undefined;
   }
 

@@ -76,6 +76,7 @@ export class EmbeddedPostgres {
       const postmaster = await startCluster(place, binaries, cluster);
       return new EmbeddedPostgres(place, binaries, cluster, lock, options.log, postmaster);
     } catch (error) {
+      place.log.close();
       await rm(place.socketFolder, { recursive: true, force: true });
       await lock.release();
       throw error;
@@ -100,6 +101,7 @@ export class EmbeddedPostgres {
     this.#stopping.abort();
     await this.#postmaster.stop();
     await this.#supervision;
+    this.#place.log.close();
     await rm(this.#place.socketFolder, { recursive: true, force: true });
     await this.#lock.release();
   }

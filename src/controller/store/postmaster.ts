@@ -62,7 +62,7 @@ export class Postmaster {
       options.folder,
     );
     const postmaster = new Postmaster(child);
-    if (child.stderr) await options.log.follow(child.stderr);
+    if (child.stderr) options.log.follow(child.stderr);
     child.stdout?.resume();
     try {
       await postmaster.#accepts(options);

@@ -57,6 +57,8 @@ export interface GuestJournal {
   readonly rebootSeq: number;
   readonly rebuildSeq: number;
   readonly revertSeq: number;
+  /** Highest start that was asked for and looked at: a higher one ends the giving up. */
+  readonly askedSeq?: number;
   /** Written before the engine is asked to create the domain. */
   readonly starting?: { readonly startSeq: number; readonly at: Instant };
   /** The guest was seen running (or paused) in this session of the host. */
@@ -99,6 +101,7 @@ export function newJournal(order: {
   readonly id: Uuid;
   readonly name: string;
   readonly generation: number;
+  readonly startSeq: number;
   readonly rebootSeq: number;
   readonly rebuildSeq: number;
   readonly revert?: { readonly seq: number };
@@ -110,6 +113,7 @@ export function newJournal(order: {
     accepted: order.generation,
     generation: -1,
     startSeq: -1,
+    askedSeq: order.startSeq,
     rebootSeq: order.rebootSeq,
     rebuildSeq: order.rebuildSeq,
     revertSeq: order.revert?.seq ?? 0,
@@ -127,7 +131,7 @@ export function newJournal(order: {
 export const noFailures: Failures = { count: 0, retryAt: 0, gaveUp: false };
 
 /** A copy without some optional entries. */
-export function without<K extends keyof GuestJournal>(journal: GuestJournal, ...keys: readonly K[]): GuestJournal {
+export function without(journal: GuestJournal, ...keys: readonly (keyof GuestJournal)[]): GuestJournal {
   const copy: Partial<Record<keyof GuestJournal, unknown>> = { ...journal };
   for (const key of keys) delete copy[key];
   return copy as unknown as GuestJournal;

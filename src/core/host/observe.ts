@@ -46,9 +46,9 @@ export function noticeGuest(
 /** Takes note of a newer order; a person who asks for a start again ends the giving up. */
 function accept(journal: GuestJournal, order: GuestOrder | undefined): GuestJournal {
   if (!order || order.generation <= journal.accepted) return journal;
-  const asked = order.startSeq > (journal.starting?.startSeq ?? journal.startSeq);
-  const next: GuestJournal = { ...journal, accepted: order.generation, name: order.name };
-  return asked ? without({ ...next, failures: noFailures }, 'error') : next;
+  const next: GuestJournal = { ...journal, accepted: order.generation, name: order.name, askedSeq: order.startSeq };
+  const asked = order.startSeq > (journal.askedSeq ?? journal.startSeq);
+  return asked || order.power === 'off' ? without({ ...next, failures: noFailures }, 'error') : next;
 }
 
 function noticeAlive(journal: GuestJournal, seen: EngineGuestView, { now, sessionId }: Noticed): GuestJournal {

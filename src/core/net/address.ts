@@ -46,7 +46,8 @@ function parse6(text: string): Address | undefined {
   const missing = 8 - head.length - tail.length;
   if (halves.length === 1 ? missing !== 0 : missing < 1) return undefined;
   let value = 0n;
-  for (const word of [...head, ...Array.from({ length: missing }, () => 0), ...tail]) value = value * 65536n + BigInt(word);
+  for (const word of [...head, ...Array.from({ length: missing }, () => 0), ...tail])
+    value = value * 65536n + BigInt(word);
   return { family: 6, value };
 }
 

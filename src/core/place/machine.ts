@@ -50,7 +50,8 @@ function modelFor(engines: readonly EngineFacts[], arch: string, wish: string | 
   const preferred = models[engines.every((each) => each.kvm) ? 'kvm' : 'emulated'][arch] ?? [];
   const told = engines.filter((each) => each.cpuModels.length > 0);
   // A host that lists none may offer any: then the model that every version has.
-  const common = told.length === 0 ? undefined : preferred.find((model) => told.every((each) => each.cpuModels.includes(model)));
+  const common =
+    told.length === 0 ? undefined : preferred.find((model) => told.every((each) => each.cpuModels.includes(model)));
   return common ?? preferred.at(-1) ?? commonest(told.flatMap((each) => each.cpuModels)) ?? 'qemu64';
 }
 

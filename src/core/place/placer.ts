@@ -15,9 +15,10 @@ const shapesKept = 64;
 /** Up to this many hosts each has its own sentence; beyond, hosts with the same reason share one. */
 const hostsNamed = 16;
 
-export type Placed =
-  | { readonly host: Host; readonly reasons: readonly string[] }
-  | { readonly host: undefined; readonly refusal: Refusal };
+export interface Place {
+  readonly host: Host;
+  readonly reasons: readonly string[];
+}
 
 /** Why no host fits. */
 export interface Refusal {
@@ -32,7 +33,8 @@ interface Group {
   readonly heap: Heap<Candidate>;
   /** Reason → number of hosts, of those that do not fit. */
   readonly misfits: Map<string, number>;
-  refusal?: Refusal;
+  /** As it was after so many placements of the round. */
+  refusal?: { readonly after: number; readonly is: Refusal };
 }
 
 /**
@@ -46,6 +48,7 @@ export class Placer {
   readonly #groups = new Map<string, Group>();
   /** Guests that some host still removes: only for these the shape is the guest's own. */
   readonly #leaving = new Set<Uuid>();
+  #placements = 0;
 
   /** `but`: a guest whose own promise is not counted, because it is placed anew. */
   constructor(snapshot: Snapshot, but?: Uuid, hosts: Iterable<Host> = snapshot.all('host')) {
@@ -57,21 +60,30 @@ export class Placer {
     return this.#slots;
   }
 
-  place(shape: Shape): Placed {
+  /** Undefined: no host fits; `refusal` says why. */
+  place(shape: Shape): Place | undefined {
     const group = this.#group(shape);
     const best = this.#best(group, shape);
-    if (!best) return { host: undefined, refusal: (group.refusal ??= this.refusal(shape)) };
+    if (!best) return undefined;
     const { slot } = best;
     const reasons = whyHere(slot, shape, group);
     slot.cpus += shape.cpus;
     slot.memoryMiB += shape.memoryMiB;
     slot.diskMiB += shape.diskMiB;
     slot.version += 1;
+    this.#placements += 1;
     return { host: slot.host, reasons };
   }
 
-  /** Why the shape does not fit, host by host. */
+  /** Why the shape does not fit, host by host, as things are now in this round. */
   refusal(shape: Shape): Refusal {
+    const group = this.#group(shape);
+    if (group.refusal?.after !== this.#placements)
+      group.refusal = { after: this.#placements, is: this.#refusal(shape) };
+    return group.refusal.is;
+  }
+
+  #refusal(shape: Shape): Refusal {
     const hosts = this.#slots.flatMap((slot) => {
       const reason = misfit(slot, shape);
       return reason ? [{ name: slot.host.name, ...reason }] : [];

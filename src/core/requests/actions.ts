@@ -35,12 +35,7 @@ export function hostOf(snapshot: Snapshot, guest: Guest): Host | undefined {
 }
 
 /** A request that changes this one guest. */
-export function write(
-  snapshot: Snapshot,
-  guest: Guest,
-  context: RequestContext,
-  event: EventDetails,
-): RequestResult {
+export function write(snapshot: Snapshot, guest: Guest, context: RequestContext, event: EventDetails): RequestResult {
   const draft = new Draft(context);
   draft.put(restated(guest, hostOf(snapshot, guest), context.now));
   draft.event(guest, event);

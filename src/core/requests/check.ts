@@ -49,8 +49,7 @@ export function checkFreeName(snapshot: Snapshot, kind: Kind, value: string, but
 /** A whole number within its bounds. */
 export function checkWhole(what: string, value: number, least: number, most: number): void {
   if (!Number.isSafeInteger(value)) throw invalid(`${what} must be a whole number, not ${value}`);
-  if (value < least)
-    throw new VirgaError('limit', { what, value, limit: least, how: `It must be at least ${least}.` });
+  if (value < least) throw new VirgaError('limit', { what, value, limit: least, how: `It must be at least ${least}.` });
   if (value > most) throw new VirgaError('limit', { what, value, limit: most, how: `It must be at most ${most}.` });
 }
 

@@ -60,7 +60,8 @@ type ReadyImage = Image & { status: { stored: { sha512: string }; virtualBytes: 
 
 function readyImage(snapshot: Snapshot, ref: string): ReadyImage {
   const image = resolve(snapshot, 'image', ref);
-  if (!isReady(image)) throw new VirgaError('not_ready', { kind: 'image', name: image.name, state: image.status.state });
+  if (!isReady(image))
+    throw new VirgaError('not_ready', { kind: 'image', name: image.name, state: image.status.state });
   return image;
 }
 

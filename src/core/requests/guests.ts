@@ -106,18 +106,23 @@ class Maker {
   make(name: string): string | undefined {
     const nics = this.#nics();
     if (!nics) return this.full?.message ?? 'no address';
-    const answer = this.#placer.place(this.#shape);
-    if (!answer.host) return answer.refusal.summary;
+    const place = this.#placer.place(this.#shape);
+    if (!place) return this.#placer.refusal(this.#shape).summary;
     const { now, uuid } = this.#context;
     const bare = newGuest(newMeta(this.#context, uuid(), name, this.#input), { ...this.#plan.spec, nics }, now);
-    const { host, reasons } = answer;
+    const { host, reasons } = place;
     const guest = restated(placed(bare, host, reasons, this.#snapshot.site.epoch, now), host, now);
     this.draft.create(guest);
     this.draft.event(guest, {
       type: 'guest.created',
       message: `${name} was created from image ${this.#plan.image.name} and placed on ${host.name}`,
       cause: reasons[0] ?? '',
-      evidence: { host: host.name, image: this.#plan.image.name, cpus: guest.spec.cpus, memoryMiB: guest.spec.memoryMiB },
+      evidence: {
+        host: host.name,
+        image: this.#plan.image.name,
+        cpus: guest.spec.cpus,
+        memoryMiB: guest.spec.memoryMiB,
+      },
     });
     return undefined;
   }

@@ -29,7 +29,8 @@ export function resizeGuest(
   const names = Object.keys(sizes) as (keyof Sizes)[];
   const changed = names.filter((name) => sizes[name] !== guest.spec[name]);
   if (changed.length === 0) return nothing();
-  if (guest.spec.adopted && changed.includes('diskMiB')) throw invalid(`${guest.name} was adopted: its disks are its own`);
+  if (guest.spec.adopted && changed.includes('diskMiB'))
+    throw invalid(`${guest.name} was adopted: its disks are its own`);
   checkRoom(snapshot, guest, sizes);
   return write(snapshot, reorder(guest, { ...guest.spec, ...sizes }), context, {
     type: 'guest.resize',

@@ -26,7 +26,8 @@ export interface RequestResult {
   readonly expect: readonly Expected[];
 }
 
-export type EventDetails = Pick<NewEvent, 'type' | 'message'> & Partial<Pick<NewEvent, 'severity' | 'cause' | 'evidence'>>;
+export type EventDetails = Pick<NewEvent, 'type' | 'message'> &
+  Partial<Pick<NewEvent, 'severity' | 'cause' | 'evidence'>>;
 
 /** Collects what one request writes. */
 export class Draft {

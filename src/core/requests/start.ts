@@ -6,7 +6,7 @@ import type { RequestContext, Snapshot } from '../model/snapshot.ts';
 import type { GuestState } from '../model/guest.ts';
 import { guestState } from '../model/states.ts';
 import { shapeOf } from '../place/fit.ts';
-import type { Placed } from '../place/placer.ts';
+import type { Place } from '../place/placer.ts';
 import { Placer } from '../place/placer.ts';
 import { without } from '../util.ts';
 import { actOn, hostOf, write } from './actions.ts';
@@ -31,7 +31,11 @@ export function startGuest(snapshot: Snapshot, ref: string, context: RequestCont
   const { state } = guestState(guest, host);
   if (guest.spec.power === 'on' && (state === 'running' || state === 'starting' || state === 'pending'))
     return nothing();
-  const spec: GuestSpec = { ...without(guest.spec, 'stopGraceSeconds'), power: 'on', startSeq: guest.spec.startSeq + 1 };
+  const spec: GuestSpec = {
+    ...without(guest.spec, 'stopGraceSeconds'),
+    power: 'on',
+    startSeq: guest.spec.startSeq + 1,
+  };
   if (!host) return startNowhere(snapshot, guest, spec, context);
   const elsewhere = mayMove(guest, host, state) ? betterPlace(snapshot, guest, host, state) : undefined;
   if (elsewhere) return move(snapshot, { ...guest, spec, generation: guest.generation + 1 }, host, elsewhere, context);
@@ -51,17 +55,14 @@ function mayMove(guest: Guest, host: Host, state: GuestState): boolean {
   return seen && (observed.engine === 'absent' || observed.engine === 'shutoff' || observed.engine === 'crashed');
 }
 
-type Found = Extract<Placed, { reasons: readonly string[] }>;
-
-function betterPlace(snapshot: Snapshot, guest: Guest, host: Host, state: GuestState): Found | undefined {
+function betterPlace(snapshot: Snapshot, guest: Guest, host: Host, state: GuestState): Place | undefined {
   if (state !== 'failed' && !host.spec.cordoned) return undefined;
   const shape = { ...shapeOf(snapshot, guest), notOn: host.id };
-  const answer = new Placer(snapshot, guest.id).place(shape);
-  return answer.host ? answer : undefined;
+  return new Placer(snapshot, guest.id).place(shape);
 }
 
 /** The old host keeps the order to remove what it has, until it reports that done. */
-function move(snapshot: Snapshot, guest: Guest, from: Host, to: Found, context: RequestContext): RequestResult {
+function move(snapshot: Snapshot, guest: Guest, from: Host, to: Place, context: RequestContext): RequestResult {
   const draft = new Draft(context);
   // The removal takes one generation, the new place the next.
   const generation = guest.status.lastGeneration + 1;
@@ -80,13 +81,16 @@ function move(snapshot: Snapshot, guest: Guest, from: Host, to: Found, context: 
 
 function startNowhere(snapshot: Snapshot, guest: Guest, spec: GuestSpec, context: RequestContext): RequestResult {
   const next: Guest = { ...guest, spec, generation: guest.generation + 1 };
-  const answer = new Placer(snapshot).place(shapeOf(snapshot, next));
+  const placer = new Placer(snapshot);
+  const shape = shapeOf(snapshot, next);
+  const place = placer.place(shape);
+  const refusal = placer.refusal(shape);
   const draft = new Draft(context);
-  const after = answer.host
-    ? placed(next, answer.host, answer.reasons, snapshot.site.epoch, context.now)
-    : unplaced(next, answer.refusal.sentences);
-  draft.put(restated(after, answer.host, context.now));
-  const where = answer.host ? `on ${answer.host.name}` : `as soon as a host has room: ${answer.refusal.summary}`;
+  const after = place
+    ? placed(next, place.host, place.reasons, snapshot.site.epoch, context.now)
+    : unplaced(next, refusal.sentences);
+  draft.put(restated(after, place?.host, context.now));
+  const where = place ? `on ${place.host.name}` : `as soon as a host has room: ${refusal.summary}`;
   draft.event(guest, { type: 'guest.start', message: `${guest.name} is started ${where}` });
   return draft.finish();
 }

@@ -19,11 +19,11 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
   });
   after(() => bed.close());
 
-  test('an ordered guest starts, answers, and is reported', async () => {
+  test('an ordered guest starts, answers, and is reported', async (t) => {
     const started = performance.now();
     await bed.order(orderOf(0, bed.image));
     await answers();
-    console.log(`order to HTTP answer, image fetched: ${Math.round(performance.now() - started)} ms`);
+    t.diagnostic(`order to HTTP answer, image fetched: ${Math.round(performance.now() - started)} ms`);
     const guest = await bed.guestIs(0, 'settled', ({ generation }) => generation === 1);
     assert.equal(guest.engine, 'running');
     assert.equal(guest.restarts, 0);

@@ -128,6 +128,14 @@ describe('the sandbox ends a tool', () => {
     assert.equal((await runSandboxed(job('true', [], { signal: abort.signal }))).end, 'aborted');
   });
 
+  it('at whatever moment of its beginning', async () => {
+    for (let tenths = 0; tenths < 120; tenths += 4) {
+      const done = await runSandboxed(job('sleep', ['86424.25'], { timeoutMs: tenths / 10 }));
+      assert.equal(done.end, 'timeout');
+    }
+    await eventually(async () => (await processesWith('86424.25')) === 0, 'all are gone');
+  });
+
   it('when the process that started it is killed', async () => {
     const module = new URL('../../../src/effects/sandbox.ts', import.meta.url).href;
     const order = JSON.stringify(job('sleep', ['86423.25']));

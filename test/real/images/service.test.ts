@@ -288,24 +288,32 @@ describe('after kill -9', () => {
 });
 
 describe('on a full disk', () => {
-  it('what came is kept, other uploads are refused, and it goes on when there is space', async () => {
+  /** In a mount name space of its own: the tmpfs is gone with the process. */
+  async function onTmpfs(verb: string): Promise<Readonly<Record<string, unknown>>> {
     const folder = await ownFolder();
     const script = new URL('child.ts', import.meta.url).pathname;
-    const order = JSON.stringify({ verb: 'fill', folder, id: randomUUID() });
-    // A mount name space of its own: the tmpfs is gone with the process.
+    const order = JSON.stringify({ verb, folder, id: randomUUID() });
     const mounted = 'mount -t tmpfs -o size=28m,mode=755 tmpfs "$1" && exec "$2" "$3" "$4"';
     const shell = ['--mount', '--propagation', 'private', 'sh', '-c', mounted, 'sh', folder, process.execPath];
-    const found: unknown = JSON.parse(await run('unshare', [...shell, script, order]));
-    const { kept, ...rest } = found as { kept: number };
-    assert.ok(kept >= 4 * MiB && kept < 12 * MiB, `${kept} bytes kept`);
+    return JSON.parse(await run('unshare', [...shell, script, order])) as Readonly<Record<string, unknown>>;
+  }
+
+  it('what came is kept, other uploads are refused, and it goes on when there is space', async () => {
+    const { kept, keptAfterRestart, ...rest } = await onTmpfs('fill');
+    assert.ok(typeof kept === 'number' && kept >= 4 * MiB && kept < 12 * MiB, `${String(kept)} bytes kept`);
+    assert.equal(keptAfterRestart, kept);
     assert.deepEqual(rest, {
       append: 'disk_full',
-      keptAfterRestart: kept,
       other: 'disk_full',
       complete: true,
       finish: 'disk_full',
       right: true,
     });
+  });
+
+  it('a host keeps what came of an image, and goes on when there is space', async () => {
+    const found = await onTmpfs('cache');
+    assert.deepEqual(found, { first: 'disk_full', second: 'disk_full', right: true, fetches: 2, resumed: true });
   });
 });
 
@@ -325,6 +333,9 @@ describe('several at once', () => {
     await files.discard(second);
     await gone;
     const done = await runs[0];
+    const abort = new AbortController();
+    const ended = files.finish(third, { format: 'raw', signal: abort.signal, onProgress: () => abort.abort() });
+    await assert.rejects(ended, virgaError('cancelled'));
     assert.equal((await files.finish(third, { format: 'raw' })).virtualBytes, 8 * MiB);
     assert.equal((await readdir(join(folder, 'stored'))).length, 2);
     assert.ok(done !== undefined && (await files.size(done.stored.sha512)) === done.stored.sizeBytes);

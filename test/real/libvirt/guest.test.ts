@@ -11,9 +11,11 @@ import {
   LibvirtClient,
   LibvirtError,
   LIFECYCLE_EVENTS,
+  Params,
   parseXml,
   STATS,
   toXml,
+  UNDEFINE,
   type LibvirtStream,
 } from '../../../src/libvirt/index.ts';
 import { startDaemon, until, type TestDaemon } from './daemon.ts';
@@ -115,6 +117,22 @@ test('devices, processors and memory of a running guest', { timeout: 60_000 }, a
   assert.deepEqual(await client.interfaceAddresses(dom), []);
   subscription[Symbol.dispose]();
   await client.destroy(dom);
+});
+
+test('saving a guest is told as a completed job', { timeout: 60_000 }, async () => {
+  const finished = Promise.withResolvers<Params>();
+  using _subscription = await client.on('jobCompleted', ({ params }) => finished.resolve(new Params(params)));
+  const defined = await client.defineXML(guestXml({ name: 'saved' }));
+  const dom = await client.start(defined);
+  assert.ok(dom.id > 0);
+  await client.slow.call('domainManagedSave', { dom });
+  const job = await finished.promise;
+  assert.equal(job.number('operation'), 2, 'virDomainJobOperation: save');
+  assert.ok((job.bigint('data_total') ?? 0n) > 0n);
+  assert.equal((await client.call('domainHasManagedSaveImage', { dom })).result, 1);
+  await assert.rejects(client.undefine(dom), { codeName: 'VIR_ERR_OPERATION_INVALID' });
+  await client.undefine(dom, UNDEFINE.managedSave);
+  assert.equal(await client.findByUuid(dom.uuid), undefined);
 });
 
 test('a guest outlives its daemon, and its end is seen by the next one', { timeout: 60_000 }, async () => {

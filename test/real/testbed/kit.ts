@@ -24,7 +24,7 @@ function domainXml(name: string, disk: string, seed: string, mac: string, log: s
   return `<domain type='qemu'>
   <name>${name}</name><memory unit='MiB'>512</memory><currentMemory unit='MiB'>128</currentMemory><vcpu current='1'>2</vcpu>
   <os><type machine='q35'>hvm</type></os>
-  <features><acpi/><tcg><tb-cache unit='MiB'>16</tb-cache></tcg></features>
+  <features><acpi/></features>
   <cpu mode='custom' match='exact' check='none'><model>qemu64</model></cpu>
   <devices>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='writeback'/><source file='${disk}'/><target dev='vda' bus='virtio'/></disk>

@@ -206,7 +206,9 @@ test('nothing is destroyed while a restored state waits for review', () => {
 
 test('resize while running keeps its bounds; while down the bounds go along', () => {
   const site = siteOf({ spec: { maxCpus: 4, maxMemoryMiB: 1024 } });
-  const larger = act(site, (snapshot, ref, context) => resizeGuest(snapshot, ref, { cpus: 4, memoryMiB: 1024 }, context));
+  const larger = act(site, (snapshot, ref, context) =>
+    resizeGuest(snapshot, ref, { cpus: 4, memoryMiB: 1024 }, context),
+  );
   assert.deepEqual([larger.spec.cpus, larger.spec.memoryMiB], [4, 1024]);
   idle(site, (snapshot, ref, context) => resizeGuest(snapshot, ref, { cpus: 4 }, context));
   refused('limit', () => resizeGuest(site, 'g', { cpus: 5 }, site.context));
@@ -254,7 +256,10 @@ test('snapshots: taken, reverted to when ready, deleted', () => {
   refused('in_use', () => deleteSnapshot(site, 'g', { snapshot: 'before' }, site.context));
   site.apply({ put: [{ ...seen(site.guest('g'), { revertSeq: 1 }) }], remove: [], events: [] });
   const remove: Action = (snapshot, ref, context) => deleteSnapshot(snapshot, ref, { snapshot: snapshotId }, context);
-  assert.deepEqual(act(site, remove).spec.snapshots.map((each) => each.wanted), [false]);
+  assert.deepEqual(
+    act(site, remove).spec.snapshots.map((each) => each.wanted),
+    [false],
+  );
   idle(site, remove);
   refused('not_found', () => deleteSnapshot(site, 'g', { snapshot: 'other' }, site.context));
   const fresh = siteOf({ spec: { diskMode: 'fresh' } });
@@ -262,7 +267,15 @@ test('snapshots: taken, reverted to when ready, deleted', () => {
 });
 
 test('adoption keeps the domain’s UUID and what release needs; release gives it back', () => {
-  const domain = { uuid: 'd-1', name: 'Old', running: true, autostart: true, persistent: true, cpus: 2, memoryMiB: 300 };
+  const domain = {
+    uuid: 'd-1',
+    name: 'Old',
+    running: true,
+    autostart: true,
+    persistent: true,
+    cpus: 2,
+    memoryMiB: 300,
+  };
   const site = new TestSite([aHost('h1', { status: { foreign: [domain] } })]);
   const xml = '<domain><os firmware="efi"><type arch="x86_64" machine="pc-q35-7.0">hvm</type></os></domain>';
   const facts = { name: 'Old', cpus: 2, memoryMiB: 300, xml, persistent: true, autostart: true };

@@ -31,7 +31,10 @@ test('one guest: defaults, place, order, event', () => {
   assert.equal(guest.status.placement.generation, 1);
   assert.equal(guest.status.lastGeneration, 1);
   assert.equal(guest.owner, 'local:root');
-  assert.deepEqual(site.events.map((each) => each.type), ['guest.created']);
+  assert.deepEqual(
+    site.events.map((each) => each.type),
+    ['guest.created'],
+  );
 });
 
 test('a virtual size that is no whole MiB is rounded up', () => {
@@ -60,14 +63,14 @@ test('without a name the lowest free numbers of the image’s name', () => {
 test('all or nothing, with the hosts’ reasons; partial takes what fits and names the rest', () => {
   const site = siteWith(aHost('h3', { spec: { cordoned: true } }));
   const error = refused('no_placement', () => run(site, { count: 20 }));
-  assert.equal(
-    error.message,
-    'No host can take 4 of the 20 guests: 3 hosts: not enough CPUs (2), cordoned (1)',
-  );
+  assert.equal(error.message, 'No host can take 4 of the 20 guests: 3 hosts: not enough CPUs (2), cordoned (1)');
   assert.equal(site.count('guest'), 0);
   const { created, refused: left } = run(site, { count: 20, partial: true });
   assert.equal(created.length, 16);
-  assert.deepEqual(left.map((each) => each.name), ['web-17', 'web-18', 'web-19', 'web-20']);
+  assert.deepEqual(
+    left.map((each) => each.name),
+    ['web-17', 'web-18', 'web-19', 'web-20'],
+  );
   refused('no_placement', () => run(site, { name: 'more', partial: true }));
 });
 
@@ -92,7 +95,7 @@ test('names, images, sizes and texts are checked', () => {
   const image = anImage('busy');
   const site = siteWith(aGuest('taken'), { ...image, status: { ...image.status, state: 'checking' } });
   refused('invalid_name', () => run(site, { name: 'Web' }));
-  refused('invalid_name', () => run(site, { name: `${'a'.repeat(62)}`, count: 2 }));
+  refused('invalid_name', () => run(site, { name: 'a'.repeat(62), count: 2 }));
   refused('name_taken', () => run(site, { name: 'taken' }));
   refused('not_found', () => run(site, { image: 'nothing' }));
   refused('not_ready', () => run(site, { image: 'busy' }));
@@ -108,7 +111,9 @@ test('names, images, sizes and texts are checked', () => {
   refused('invalid_request', () => run(site, { sshKeys: ['hello'] }));
   refused('invalid_request', () => run(site, { labels: { 'a b': 'c' } }));
   refused('invalid_request', () => run(site, { labels: { a: 'b,c' } }));
-  refused('limit', () => run(site, { labels: Object.fromEntries(Array.from({ length: 65 }, (_, at) => [`k${at}`, 'v'])) }));
+  refused('limit', () =>
+    run(site, { labels: Object.fromEntries(Array.from({ length: 65 }, (_, at) => [`k${at}`, 'v'])) }),
+  );
   refused('invalid_request', () => run(site, { machineType: '<x>' }));
   refused('no_placement', () => run(site, { machineType: 'pc-q35-1.0' }));
   assert.equal(site.count('guest'), 1);
@@ -124,15 +129,24 @@ test('the network: default, the only one, none, or the named ones', () => {
   const lan = aNetwork('lan');
   const only = siteWith(lan);
   run(only);
-  assert.deepEqual(only.guest('web').spec.nics.map((nic) => [nic.networkId, nic.ipv4]), [[lan.id, '10.0.0.2']]);
-  const usual = aNetwork('default', { bridge: 'br0', ipv4: { cidr: '10.1.0.0/24', from: '10.1.0.9', to: '10.1.0.10' } });
+  assert.deepEqual(
+    only.guest('web').spec.nics.map((nic) => [nic.networkId, nic.ipv4]),
+    [[lan.id, '10.0.0.2']],
+  );
+  const usual = aNetwork('default', {
+    bridge: 'br0',
+    ipv4: { cidr: '10.1.0.0/24', from: '10.1.0.9', to: '10.1.0.10' },
+  });
   const both = siteWith(lan, usual);
   run(both);
   assert.equal(both.guest('web').spec.nics[0]?.ipv4, '10.1.0.9');
   run(both, { name: 'none', networks: [] });
   assert.deepEqual(both.guest('none').spec.nics, []);
   run(both, { name: 'two', networks: ['lan', 'default'] });
-  assert.deepEqual(both.guest('two').spec.nics.map((nic) => nic.ipv4), ['10.0.0.2', '10.1.0.10']);
+  assert.deepEqual(
+    both.guest('two').spec.nics.map((nic) => nic.ipv4),
+    ['10.0.0.2', '10.1.0.10'],
+  );
   refused('invalid_request', () => run(both, { name: 'x', networks: ['lan', 'lan'] }));
   const error = refused('address_range_full', () => run(both, { name: 'third' }));
   assert.equal(error.message, 'The network "default" has no free address left (2 of 2 used)');
@@ -140,11 +154,19 @@ test('the network: default, the only one, none, or the named ones', () => {
 
 test('addresses of both families, lowest free first, none twice', () => {
   const lan = aNetwork('lan', { ipv6: { cidr: 'fd77::/64', from: 'fd77::2', to: 'fd77::ffff' } });
-  const taken = aGuest('old', { spec: { nics: [{ networkId: lan.id, mac: '52:54:00:00:00:01', ipv4: '10.0.0.3', ipv6: 'fd77::2' }] } });
+  const taken = aGuest('old', {
+    spec: { nics: [{ networkId: lan.id, mac: '52:54:00:00:00:01', ipv4: '10.0.0.3', ipv6: 'fd77::2' }] },
+  });
   const site = siteWith(lan, taken);
   run(site, { count: 2 });
   const nics = ['web-1', 'web-2'].map((name) => site.guest(name).spec.nics[0]);
-  assert.deepEqual(nics.map((nic) => [nic?.ipv4, nic?.ipv6]), [['10.0.0.2', 'fd77::3'], ['10.0.0.4', 'fd77::4']]);
+  assert.deepEqual(
+    nics.map((nic) => [nic?.ipv4, nic?.ipv6]),
+    [
+      ['10.0.0.2', 'fd77::3'],
+      ['10.0.0.4', 'fd77::4'],
+    ],
+  );
   for (const nic of nics) assert.match(nic?.mac ?? '', /^52:54:00(:[0-9a-f]{2}){3}$/);
   assert.equal(new Set([...nics.map((nic) => nic?.mac), '52:54:00:00:00:01']).size, 3);
 });
@@ -153,9 +175,14 @@ test('a fixed address must be in the range and free', () => {
   const lan = aNetwork('lan', { ipv6: { cidr: 'fd77::/64', from: 'fd77::2', to: 'fd77::ffff' } });
   const site = siteWith(lan);
   run(site, { addresses: { lan: 'fd77:0::9' } });
-  assert.deepEqual([site.guest('web').spec.nics[0]?.ipv4, site.guest('web').spec.nics[0]?.ipv6], ['10.0.0.2', 'fd77::9']);
-  const fixed = (address: string, more: Partial<RunGuestInput> = {}) => (): unknown =>
-    run(site, { name: 'b', addresses: { lan: address }, ...more });
+  assert.deepEqual(
+    [site.guest('web').spec.nics[0]?.ipv4, site.guest('web').spec.nics[0]?.ipv6],
+    ['10.0.0.2', 'fd77::9'],
+  );
+  const fixed =
+    (address: string, more: Partial<RunGuestInput> = {}) =>
+    (): unknown =>
+      run(site, { name: 'b', addresses: { lan: address }, ...more });
   refused('in_use', fixed('fd77::9'));
   refused('in_use', fixed('10.0.0.2'));
   refused('invalid_request', fixed('10.0.0.1'));

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -92,6 +93,32 @@ cat "$ROOT"/etc/postgresql-common/createcluster.d/*; echo "args $*"`);
     assert.ok(!hasLeftovers(root));
     assert.equal(readFileSync(policy(), 'utf8'), 'the older one\n');
     assert.ok(!existsSync(cluster()));
+  });
+
+  test('when its reader dies, apt-get goes on to its end, the rest is put back, and a second one waits for it', async () => {
+    const talk = apt(
+      'i=0; while [ ! -e "$ROOT/go" ]; do echo talk || exit 9; sleep 0.01; done; echo end > "$ROOT/finished"',
+    );
+    const env = { ...process.env, ROOT: root, APT: talk };
+    const script = spawn('sh', ['-c', installScript, 'virga-install', 'install'], { detached: true, env });
+    const ended = new Promise((resolve) => script.once('exit', resolve));
+    await once(script.stdout, 'data');
+    script.stdout.destroy();
+    script.stderr.destroy();
+    let repaired = false;
+    const repair = runScript(['repair'], root).then(() => {
+      repaired = true;
+    });
+    await condition(() => hasLeftovers(root));
+    const inode = statSync(join(root, 'var/cache/virga/apt.lock')).ino;
+    await condition(() => new RegExp(`-> .*:${inode} `).test(readFileSync('/proc/locks', 'utf8')));
+    assert.equal(repaired, false);
+    assert.ok(existsSync(policy()), 'the second did not take the first one’s policy away');
+    writeFileSync(join(root, 'go'), '');
+    assert.equal(await ended, 0);
+    await repair;
+    assert.ok(existsSync(join(root, 'finished')));
+    assert.ok(!hasLeftovers(root));
   });
 
   test('a file of somebody else in createcluster.d stays', async () => {

@@ -69,7 +69,8 @@ export function guestHandlers(services: Services): Handlers<GuestOperation> {
       return { resource: onlyOne(resources, 'guest') };
     },
     'guest.snapshot': (call) => {
-      const name = call.body.name ?? `snapshot-${new Date(call.context.now).toISOString().replaceAll(/\D/g, '').slice(0, 14)}`;
+      const name =
+        call.body.name ?? `snapshot-${new Date(call.context.now).toISOString().replaceAll(/\D/g, '').slice(0, 14)}`;
       return change(call, (at, ref) => createSnapshot(at, ref, { name }, call.context));
     },
     'guest.revert': (call) =>

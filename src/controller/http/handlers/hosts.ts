@@ -18,14 +18,18 @@ export function hostHandlers(services: Services): Handlers<keyof typeof hostsRou
     'host.show': (call) => ({ resource: resolve(state.snapshot, 'host', call.params.host) }),
     'host.change': async (call) => {
       const { host } = call.params;
-      const { resource } = await changeOne(services, 'host', host, call, (at) => changeHost(at, host, call.body, call.context));
+      const { resource } = await changeOne(services, 'host', host, call, (at) =>
+        changeHost(at, host, call.body, call.context),
+      );
       return { resource };
     },
     'host.remove': async (call) => {
       const { host } = call.params;
       const { lost } = call.query;
       const input = lost === undefined ? {} : { lost: true, confirm: lost };
-      const { resource } = await changeOne(services, 'host', host, call, (at) => removeHost(at, host, input, call.context));
+      const { resource } = await changeOne(services, 'host', host, call, (at) =>
+        removeHost(at, host, input, call.context),
+      );
       services.links.drop(resource.id, 'certificate_refused', 'the host was removed from this site');
       return nothing;
     },

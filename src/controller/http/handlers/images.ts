@@ -33,7 +33,9 @@ export function imageHandlers(services: Services): Handlers<keyof typeof imagesR
     },
     'image.delete': async (call) => {
       const { image } = call.params;
-      const { resource } = await changeOne(services, 'image', image, call, (at) => deleteImage(at, image, call.context));
+      const { resource } = await changeOne(services, 'image', image, call, (at) =>
+        deleteImage(at, image, call.context),
+      );
       await images.forget(resource as Image);
       return nothing;
     },
@@ -43,7 +45,12 @@ export function imageHandlers(services: Services): Handlers<keyof typeof imagesR
     },
     'image.upload': async (call) => {
       const image = find(call.params.image);
-      const { receivedBytes } = await images.append(image, offsetOf(call.headers['upload-offset']), call.bytes, call.signal);
+      const { receivedBytes } = await images.append(
+        image,
+        offsetOf(call.headers['upload-offset']),
+        call.bytes,
+        call.signal,
+      );
       return { resource: find(image.id), headers: offsetHeaders(receivedBytes, image.status.sizeBytes) };
     },
     'image.finish': async (call) => {
@@ -82,7 +89,9 @@ async function beginOrTakeBack(services: Services, image: Image): Promise<void> 
 function offsetOf(header: string | string[] | undefined): number {
   const value = typeof header === 'string' && /^\d{1,16}$/.test(header) ? Number(header) : Number.NaN;
   if (!Number.isSafeInteger(value))
-    throw new VirgaError('invalid_request', { detail: 'the header Upload-Offset must say at which byte the body begins' });
+    throw new VirgaError('invalid_request', {
+      detail: 'the header Upload-Offset must say at which byte the body begins',
+    });
   return value;
 }
 

@@ -1,0 +1,168 @@
+/** The agent as a process: wires the real effects to the loop. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Ask } from '../api/link.ts';
+import { VirgaError } from '../core/errors.ts';
+import { systemClock } from '../effects/clock.ts';
+import { durableFiles } from '../effects/files.ts';
+import { systemIds } from '../effects/ids.ts';
+import { tryKvm } from '../effects/kvm.ts';
+import { sandboxedQemuImg } from '../effects/qemu-img.ts';
+import type { HostReport } from '../core/model/assignment.ts';
+import type { ControllerLink, Log } from '../ports.ts';
+import { assembleAgent, imageFolder, imagesOf, type AssembledAgent } from './assemble.ts';
+import { readSerial } from './disks.ts';
+import { openImageCache } from './images/cache.ts';
+import { join, renewIfDue, type Joined } from './join.ts';
+import { imageTransport } from './link-images.ts';
+import { AgentLink } from './link.ts';
+import { AgentStreams } from './link-streams.ts';
+import { readCredentials, type Credentials } from './tls.ts';
+
+const GiB = 1024 ** 3;
+/** Milliseconds between two looks at the certificate's age. */
+const renewalEveryMs = 3600_000;
+const maxTailBytes = 4 * 1024 * 1024;
+
+export interface RunAgentOptions {
+  readonly dataDir: string;
+  readonly agentVersion: string;
+  readonly log: Log;
+  /** `qemu:///system` by default. */
+  readonly libvirtUri?: string;
+  /** Path of libvirt's socket, where it is not the usual one. */
+  readonly socket?: string;
+  /** Instead of a trial of KVM. */
+  readonly engineType?: 'kvm' | 'qemu';
+  /** Bound of the image cache; 100 GiB by default. Images in use may exceed it. */
+  readonly cacheBytes?: number;
+  /** Ends the agent in order; its guests run on. */
+  readonly signal: AbortSignal;
+}
+
+/** Joins this host to the site of the invitation. @throws VirgaError, see `join` */
+export async function joinAgent(options: {
+  readonly dataDir: string;
+  readonly url: string;
+  readonly token: string;
+  readonly agentVersion: string;
+  readonly hostName?: string;
+}): Promise<Joined> {
+  const { dataDir, ...rest } = options;
+  return join({ ...rest, files: durableFiles(dataDir) });
+}
+
+/**
+ * Runs the agent of this host until the signal. Guests are not touched by its end.
+ * @throws VirgaError setup when the host has not joined a site
+ */
+export async function runAgent(options: RunAgentOptions): Promise<void> {
+  const { dataDir, log, signal, agentVersion } = options;
+  const files = durableFiles(dataDir);
+  let credentials = await readCredentials(files);
+  if (!credentials)
+    throw new VirgaError('setup', {
+      detail: `This host has not joined a site (${dataDir})`,
+      how: 'Ask the site for an invitation: virga host invite. Then: virga agent join URL TOKEN',
+    });
+  const current = (): Credentials => credentials as Credentials;
+  const transport = imageTransport(current);
+  const cache = await openImageCache(
+    { folder: imageFolder(dataDir), maxBytes: options.cacheBytes ?? 100 * GiB },
+    { fetch: transport.fetch, records: durableFiles(imageFolder(dataDir)), clock: systemClock, log },
+  );
+  // The loop wants a link to report to, the link wants the session that assembling finds out.
+  const wired: { link?: AgentLink } = {};
+  const reports: ControllerLink = {
+    report: (report: HostReport) => wired.link?.report(report),
+    connected: () => wired.link?.connected() ?? false,
+  };
+  const agent = await assembleAgent(
+    {
+      dataDir,
+      agentVersion,
+      hostId: credentials.hostId,
+      siteId: credentials.siteId,
+      ...(options.engineType ? { engineType: options.engineType } : engineFromEnvironment()),
+      libvirt: {
+        ...(options.libvirtUri === undefined ? {} : { uri: options.libvirtUri }),
+        ...(options.socket === undefined ? {} : { socket: options.socket }),
+      },
+    },
+    {
+      clock: systemClock,
+      ids: systemIds,
+      files,
+      log,
+      diskTool: sandboxedQemuImg(),
+      images: imagesOf(cache),
+      tryKvm,
+    },
+    reports,
+  );
+  const streams = new AgentStreams({ console: (id) => agent.engine.console(id), serialPath: agent.serialPath }, log);
+  const { session } = agent.identity;
+  const link = new AgentLink({ credentials, session, agentVersion, clock: systemClock, log });
+  wired.link = link;
+  link.start({
+    assignment: (assignment) => void agent.loop.receive(assignment),
+    ask: (ask) => answer(ask, agent, streams, current()),
+  });
+  const renewing = renewals(
+    current,
+    signal,
+    (next) => {
+      credentials = next;
+      link.use(next);
+    },
+    { files, log },
+  );
+  try {
+    await agent.loop.run(signal);
+  } finally {
+    streams.close();
+    link.close();
+    await Promise.all([renewing, agent.engine.close(), cache.close(), transport.close()]);
+  }
+}
+
+function engineFromEnvironment(): { engineType?: 'kvm' | 'qemu' } {
+  const given = process.env['VIRGA_ENGINE'];
+  if (given === undefined || given === '') return {};
+  if (given === 'kvm' || given === 'qemu') return { engineType: given };
+  throw new VirgaError('usage', { detail: `VIRGA_ENGINE is "${given}"; it must be kvm or qemu` });
+}
+
+async function renewals(
+  current: () => Credentials,
+  signal: AbortSignal,
+  renewed: (next: Credentials) => void,
+  world: { readonly files: ReturnType<typeof durableFiles>; readonly log: Log },
+): Promise<void> {
+  while (!signal.aborted) {
+    await renewIfDue(current(), { ...world, clock: systemClock, renewed });
+    await sleep(renewalEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
+  }
+}
+
+/** Answers the controller's questions. Only guests and domains of this host can be asked about. */
+async function answer(
+  ask: Ask,
+  { engine, loop, serialPath }: AssembledAgent,
+  streams: AgentStreams,
+  credentials: Credentials,
+): Promise<unknown> {
+  switch (ask.ask) {
+    case 'log':
+      return readSerial(serialPath(ask.guestId), Math.min(ask.tailBytes, maxTailBytes));
+    case 'inspect':
+      return engine.inspect(ask.uuid);
+    case 'open':
+      await streams.open(credentials, ask.stream, ask.what, ask.guestId);
+      return {};
+    case 'destroy-stray':
+      await loop.destroyStray(ask.guestId);
+      return {};
+    default:
+      throw new VirgaError('usage', { detail: 'this agent does not know that question' });
+  }
+}

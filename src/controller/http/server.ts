@@ -1,0 +1,212 @@
+/** The HTTP server, built from the route table: a route without a handler does not compile. */
+import { createHash } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { revisionOf } from '../../api/present.ts';
+import { routes, type Operation, type Route } from '../../api/routes.ts';
+import { VirgaError } from '../../core/errors.ts';
+import type { Actor } from '../../core/model/access.ts';
+import type { Repeat } from '../state.ts';
+import { agentRoutes } from './agents.ts';
+import type { Call, Handler, Handlers, Reply, UpgradeOperation } from './call.ts';
+import { accessHandlers } from './handlers/access.ts';
+import { guestHandlers } from './handlers/guests.ts';
+import { healthHandlers } from './handlers/health.ts';
+import { hostHandlers } from './handlers/hosts.ts';
+import { imageHandlers } from './handlers/images.ts';
+import { networkHandlers } from './handlers/networks.ts';
+import { siteHandlers } from './handlers/site.ts';
+import { answer } from './reply.ts';
+import type { Services } from './services.ts';
+import { validatorOf, type Validator } from './validate.ts';
+
+export type HttpOperation = Exclude<Operation, UpgradeOperation>;
+export type RequestListener = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** Largest JSON body. Images come as bytes, which are never buffered. */
+export const bodyLimit = 1024 * 1024;
+const maxReason = 500;
+const keyPattern = /^[\x21-\x7e]{1,128}$/;
+
+export function allHandlers(services: Services): Handlers<HttpOperation> {
+  return {
+    ...siteHandlers(services),
+    ...hostHandlers(services),
+    ...guestHandlers(services),
+    ...imageHandlers(services),
+    ...networkHandlers(services),
+    ...accessHandlers(services),
+    ...healthHandlers(services),
+  };
+}
+
+/** The application, and the function that every listener hands its requests to. */
+export async function buildServer(services: Services): Promise<{ app: FastifyInstance; listener: RequestListener }> {
+  let listener: RequestListener | undefined;
+  const app = fastify({
+    logger: false,
+    bodyLimit,
+    exposeHeadRoutes: false,
+    requestTimeout: 0,
+    genReqId: () => services.ids.uuid(),
+    routerOptions: { maxParamLength: 200 },
+    serverFactory: (handler) => {
+      listener = handler;
+      return createServer();
+    },
+  });
+  app.addContentTypeParser('application/octet-stream', (_request, payload, done) => done(null, payload));
+  app.setErrorHandler(async (error, request, reply) => fail(services, error, request, reply));
+  app.setNotFoundHandler((request) => {
+    throw new VirgaError('route_not_found', { method: request.method, path: pathOf(request).slice(0, 200) });
+  });
+  app.addHook('onResponse', async (request, reply) => record(services, request, reply));
+  const handlers = allHandlers(services);
+  for (const [operation, route] of Object.entries(routes) as [Operation, Route][])
+    if (operation in handlers)
+      serve(app, services, operation, route, handlers[operation as HttpOperation]);
+  agentRoutes(app, services);
+  await app.ready();
+  if (!listener) throw new TypeError('no listener was made');
+  return { app, listener };
+}
+
+function serve(
+  app: FastifyInstance,
+  services: Services,
+  operation: Operation,
+  route: Route,
+  handler: Handler<Operation>,
+): void {
+  const validator = validatorOf(route);
+  const actors = new WeakMap<FastifyRequest, Actor>();
+  app.route({
+    method: route.method,
+    url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    config: { operation },
+    // Before the body is read: who may not ask is not listened to.
+    onRequest: async (request) => {
+      if (route.open === true) return;
+      const actor = await services.access.actor(request.raw);
+      if (route.change === true && actor.role !== 'admin')
+        throw new VirgaError('forbidden', { who: actor.who, action: `do this: ${route.summary.toLowerCase()}` });
+      actors.set(request, actor);
+    },
+    handler: async (request, reply) => {
+      const actor = actors.get(request) ?? { who: 'nobody', role: 'read', community: '' };
+      const call = callOf(services, route, validator, actor, request, reply);
+      const result: Reply<Operation> = await handler(call);
+      return answer(reply, route, result, call.signal);
+    },
+  });
+}
+
+function callOf(
+  services: Services,
+  route: Route,
+  validator: Validator,
+  identity: Actor,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Call<Operation> {
+  const query = { ...(request.query as Record<string, unknown>) };
+  validator.query(query);
+  if (route.requestBytes === true) demandBytes(request);
+  else validator.body(request.body);
+  const reason = reasonOf(request.headers['virga-reason']);
+  const actor: Actor = { ...identity, ...(reason === undefined ? {} : { reason }) };
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort());
+  return {
+    params: request.params,
+    query,
+    body: request.body,
+    actor,
+    context: { now: services.clock.now(), uuid: () => services.ids.uuid(), actor },
+    ifMatch: revisionOf(request.headers['if-match']),
+    repeat: route.idempotent === true ? repeatOf(request, actor.who) : undefined,
+    signal: gone.signal,
+    headers: request.headers,
+    bytes: request.raw,
+    raw: request.raw,
+  } as unknown as Call<Operation>;
+}
+
+function demandBytes(request: FastifyRequest): void {
+  if (request.headers['content-type'] !== 'application/octet-stream')
+    throw new VirgaError('invalid_request', { detail: 'the body must be application/octet-stream' });
+}
+
+function reasonOf(header: string | string[] | undefined): string | undefined {
+  if (typeof header !== 'string' || header === '') return undefined;
+  let reason: string;
+  try {
+    reason = decodeURIComponent(header);
+  } catch {
+    throw new VirgaError('invalid_request', { detail: 'the header Virga-Reason is not percent-encoded UTF-8' });
+  }
+  const value = Buffer.byteLength(reason);
+  if (value > maxReason)
+    throw new VirgaError('limit', { what: 'The reason, in bytes,', value, limit: maxReason, how: 'Make it shorter.' });
+  return reason;
+}
+
+function repeatOf(request: FastifyRequest, who: string): Repeat | undefined {
+  const key = request.headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (typeof key !== 'string' || !keyPattern.test(key))
+    throw new VirgaError('invalid_request', { detail: 'Idempotency-Key must be 1 to 128 printable characters' });
+  const requestHash = createHash('sha256')
+    .update(`${request.method} ${pathOf(request)}\n${JSON.stringify(request.body)}`)
+    .digest('hex');
+  return { key, who, requestHash };
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] ?? '';
+}
+
+function operationOf(request: FastifyRequest): string {
+  return (request.routeOptions.config as { operation?: string }).operation ?? 'none';
+}
+
+/** What the framework itself refuses, in our own words. */
+function known(error: unknown): VirgaError | undefined {
+  if (error instanceof VirgaError) return error;
+  const { code = '', message, statusCode = 500 } = error as { code?: string; message: string; statusCode?: number };
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new VirgaError('body_too_large', { limit: '1 MiB' });
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return new VirgaError('invalid_request', { detail: 'the body must be application/json' });
+  if (statusCode >= 400 && statusCode < 500) return new VirgaError('invalid_request', { detail: message });
+  return undefined;
+}
+
+async function fail(services: Services, error: unknown, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  let shown = known(error);
+  if (!shown) {
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    services.log.error('an internal error', { id: request.id, operation: operationOf(request), error: stack });
+    shown = new VirgaError('internal', { id: request.id });
+  }
+  services.metrics.error(shown.code);
+  const body = JSON.stringify(shown.toBody());
+  if (shown.status === 401) void reply.header('www-authenticate', 'Bearer realm="virga"');
+  if (shown.code === 'overloaded' || shown.code === 'not_leading' || shown.code === 'store_unavailable')
+    void reply.header('retry-after', '1');
+  // HEAD has no body, and what is left of a refused upload is not read for ever.
+  if (request.method === 'HEAD') void reply.header('virga-error', encodeURIComponent(body));
+  if (!request.raw.complete) void reply.header('connection', 'close');
+  await reply.code(shown.status).headers(plainHeaders(request.id)).type('application/json; charset=utf-8').send(body);
+}
+
+function plainHeaders(id: string): Record<string, string> {
+  return { 'virga-request-id': id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+}
+
+function record(services: Services, request: FastifyRequest, reply: FastifyReply): void {
+  const operation = operationOf(request);
+  services.metrics.request(operation, reply.statusCode, reply.elapsedTime);
+  const values = { id: request.id, operation, status: reply.statusCode, ms: Math.round(reply.elapsedTime) };
+  if (request.method === 'GET' || request.method === 'HEAD') services.log.debug('answered', values);
+  else services.log.info('answered', { ...values, path: pathOf(request) });
+}

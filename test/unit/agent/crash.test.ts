@@ -1,0 +1,210 @@
+/**
+ * kill -9 of the agent before any of its writes and any of its acts: the next life finds out where it was, and ends
+ * where an undisturbed one would have ended.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import type { GuestOrder } from '../../../src/core/model/assignment.ts';
+import { parseJournal } from '../../../src/core/host/journal.ts';
+import { chain } from '../../../src/core/host/layers.ts';
+import { assignment, FakeHost, idOf, order } from './fake-host.ts';
+
+const one = idOf(1);
+const snapshot = { id: idOf(50), name: 's', askedAt: 1, wanted: true };
+type Change = Partial<GuestOrder>;
+
+/** From a running guest with a snapshot to something else, by one order. */
+const changes: Readonly<Record<string, Change>> = {
+  'first start': {},
+  stop: { power: 'off' },
+  reboot: { rebootSeq: 1 },
+  rebuild: { rebuildSeq: 1 },
+  'second snapshot': { snapshots: [snapshot, { ...snapshot, id: idOf(51) }] },
+  revert: { revert: { seq: 1, snapshotId: snapshot.id } },
+  'deletion of a snapshot': { snapshots: [{ ...snapshot, wanted: false }] },
+  'resize and pause': { cpus: 2, memoryMiB: 200, diskMiB: 150, paused: true },
+  removal: { want: 'remove' },
+};
+
+/** Files, journal and domain fit together: nothing that is needed is missing, nothing that is not needed lies about. */
+function checkDisks(host: FakeHost): void {
+  const text = host.files.get(`guests/${one}/journal.json`);
+  const journal = text === undefined ? undefined : parseJournal(text);
+  assert.ok(journal);
+  const files = new Set([...host.disks.keys()].map((path) => path.split('/').at(-1) ?? ''));
+  assert.deepEqual(files, new Set(journal.layers.map((layer) => layer.file)));
+  for (const layer of journal.layers) assert.ok(layer.base === undefined || files.has(layer.base));
+  for (const each of journal.snapshots) assert.ok(each.layer !== undefined && files.has(each.layer));
+  const domain = host.domains.get(one);
+  if (domain) assert.equal(domain.active, `/data/${one}/${chain(journal, journal.active)[0]?.file}`);
+}
+
+/** What must be the same whether or not the agent died on the way. */
+function outcome(host: FakeHost): unknown {
+  const { engine, generation, startSeq, rebootSeq, rebuildSeq, revertSeq, snapshots } = host.guest(1) ?? {};
+  const states = snapshots?.map(({ id, state }) => ({ id, state }));
+  const domain = host.domains.get(one);
+  const sizes = domain && { cpus: domain.cpus, memoryMiB: domain.memoryMiB };
+  return { engine, generation, startSeq, rebootSeq, rebuildSeq, revertSeq, states, sizes, gone: host.report?.gone };
+}
+
+async function prepared(name: string): Promise<FakeHost> {
+  const host = new FakeHost();
+  if (name === 'first start') return host;
+  const loop = await host.agent();
+  loop.receive(assignment(1, [order(1, { snapshots: [snapshot] })]));
+  await host.settle(loop);
+  return host;
+}
+
+async function carryOut(host: FakeHost, change: Change): Promise<void> {
+  const loop = await host.agent();
+  loop.receive(assignment(2, [order(1, { snapshots: [snapshot], ...change, generation: 2 })]));
+  await host.settle(loop, 10, 200);
+}
+
+describe('the agent is killed at every step', () => {
+  for (const [name, change] of Object.entries(changes))
+    test(name, async (t) => {
+      const calm = await prepared(name);
+      await carryOut(calm, change);
+      checkDisks(calm);
+      const expected = outcome(calm);
+      let steps = 0;
+      for (; steps < 200; steps += 1) {
+        const host = await prepared(name);
+        host.stepsLeft = steps;
+        await carryOut(host, change).catch(() => undefined);
+        const survived = host.stepsLeft >= 0;
+        host.stepsLeft = Number.POSITIVE_INFINITY;
+        await carryOut(host, change);
+        // A back-off may have to pass.
+        const loop = await host.agent();
+        await host.settle(loop, 5, 2000);
+        assert.deepEqual(outcome(host), expected, `killed before step ${steps}`);
+        checkDisks(host);
+        if (survived) break;
+      }
+      assert.ok(steps > 5 && steps < 200, `${steps} steps`);
+      t.diagnostic(`${steps} points`);
+    });
+});
+
+/** What may happen to a host with two guests. */
+const happening = fc.oneof(
+  fc.record({
+    kind: fc.constant('order' as const),
+    guest: fc.integer({ min: 1, max: 2 }),
+    change: fc.record(
+      {
+        power: fc.constantFrom('on' as const, 'off' as const),
+        paused: fc.boolean(),
+        held: fc.boolean(),
+        cpus: fc.integer({ min: 1, max: 3 }),
+        startSeq: fc.integer({ min: 0, max: 3 }),
+        rebootSeq: fc.integer({ min: 0, max: 3 }),
+        rebuildSeq: fc.integer({ min: 0, max: 3 }),
+        diskMode: fc.constantFrom('keep' as const, 'fresh' as const),
+        restart: fc.constantFrom('always' as const, 'on-failure' as const, 'never' as const),
+        snapshots: fc.constantFrom([], [snapshot], [{ ...snapshot, wanted: false }]),
+      },
+      { requiredKeys: [] },
+    ),
+  }),
+  fc.record({
+    kind: fc.constantFrom('unlist' as const, 'end' as const, 'crash' as const),
+    guest: fc.integer({ min: 1, max: 2 }),
+  }),
+  fc.record({ kind: fc.constant('kill' as const), steps: fc.integer({ min: 0, max: 12 }) }),
+  fc.record({
+    kind: fc.constantFrom(
+      'power-cut' as const,
+      'engine-away' as const,
+      'engine-back' as const,
+      'old-orders' as const,
+      'ignore' as const,
+    ),
+  }),
+  fc.record({
+    kind: fc.constant('time' as const),
+    rounds: fc.integer({ min: 1, max: 6 }),
+    ms: fc.constantFrom(10, 700, 30_000),
+  }),
+);
+
+test('whatever happened before, in calm it converges; held and unlisted guests are never touched', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(happening, { maxLength: 25 }), async (story) => {
+      const host = new FakeHost();
+      let loop = await host.agent();
+      let generation = 0;
+      const listed = new Map<string, GuestOrder>();
+      const send = (): void => {
+        generation += 1;
+        loop.receive(assignment(generation, [...listed.values()]));
+      };
+      const untouched = (): ReadonlySet<string> =>
+        new Set([1, 2].flatMap((index) => (listed.get(idOf(index))?.held === false ? [] : [idOf(index)])));
+      const rest = async (rounds: number, ms: number): Promise<void> => {
+        // Orders are taken first; from then on what is held or not listed must be left alone.
+        await loop.iterate().catch(() => undefined);
+        await loop.settled();
+        const from = host.done.length;
+        const alone = untouched();
+        await host.settle(loop, rounds, ms).catch(() => undefined);
+        for (const done of host.done.slice(from))
+          for (const id of alone) assert.ok(!done.endsWith(id.slice(-2)), `${done}, but it is held or not listed`);
+      };
+      for (const event of story) {
+        if (event.kind === 'order') {
+          const old = listed.get(idOf(event.guest)) ?? order(event.guest);
+          const change = event.change;
+          const rising = {
+            startSeq: Math.max(old.startSeq, change.startSeq ?? 0),
+            rebootSeq: Math.max(old.rebootSeq, change.rebootSeq ?? 0),
+            rebuildSeq: Math.max(old.rebuildSeq, change.rebuildSeq ?? 0),
+          };
+          listed.set(old.id, { ...old, ...change, ...rising, generation: generation + 1 });
+          send();
+        } else if (event.kind === 'unlist') {
+          listed.delete(idOf(event.guest));
+          send();
+        } else if (event.kind === 'end') host.end(idOf(event.guest), 'shutdown');
+        else if (event.kind === 'crash') host.end(idOf(event.guest), 'crashed');
+        else if (event.kind === 'kill') {
+          host.stepsLeft = event.steps;
+          await host.settle(loop, 2).catch(() => undefined);
+          host.stepsLeft = Number.POSITIVE_INFINITY;
+          loop = await host.agent();
+        } else if (event.kind === 'power-cut') {
+          host.reboot();
+          loop = await host.agent();
+        } else if (event.kind === 'engine-away') host.engineAway = true;
+        else if (event.kind === 'engine-back') host.engineAway = false;
+        else if (event.kind === 'ignore') host.polite = host.polite === 'obey' ? 'ignore' : 'obey';
+        else if (event.kind === 'old-orders') {
+          const kept = loop.assignment?.generation;
+          if (kept !== undefined) assert.equal(loop.receive(assignment(kept - 1, [])), false);
+        } else if (event.kind === 'time') await rest(event.rounds, event.ms);
+      }
+      host.engineAway = false;
+      // A person lets go of everything, and asks for a start of what should be on.
+      for (const [id, old] of listed)
+        listed.set(id, { ...old, held: false, startSeq: old.startSeq + 1, generation: generation + 1 });
+      send();
+      await host.settle(loop, 40, 2000);
+      for (const wanted of listed.values()) {
+        const state = host.domains.get(wanted.id)?.state;
+        assert.equal(state, wanted.power === 'off' ? undefined : wanted.paused ? 'paused' : 'running');
+        const report = host.report?.guests.find((guest) => guest.id === wanted.id);
+        assert.equal(report?.generation, wanted.generation);
+        assert.equal(report?.rebuildSeq, wanted.rebuildSeq);
+      }
+      const before = host.done.length;
+      await host.settle(loop, 5, 5000);
+      assert.deepEqual(host.done.slice(before), [], 'once converged it does nothing more');
+    }),
+    { numRuns: 150 },
+  );
+});
