@@ -8,7 +8,9 @@ import { atLeast, below, medianMs, result, type BenchResult, type BenchRow } fro
 
 const DOMAINS = 1000;
 /** Calls of one round: one alone is too short for the clock. */
-const CALLS = 500;
+const CALLS = 1000;
+/** Single calls before the measured ones, so that the compiler has done with this client. */
+const WARM_UP_CALLS = 4000;
 /** Bulk calls before the measured ones, so that both processes run their compiled code. */
 const WARM_UP = 10;
 const execute = promisify(execFile);
@@ -43,7 +45,7 @@ async function virsh(socket: string, ...args: string[]): Promise<string> {
 async function domainState(client: LibvirtClient, socket: string): Promise<BenchRow[]> {
   const dom = await client.lookupByName('test');
   assert.equal((await client.domainState(dom)).state, (await virsh(socket, 'domstate', 'test')).trim());
-  for (let warm = 0; warm < CALLS; warm += 1) await client.domainState(dom);
+  for (let warm = 0; warm < WARM_UP_CALLS; warm += 1) await client.domainState(dom);
   const oursMs = await medianMs(async () => {
     for (let call = 0; call < CALLS; call += 1) await client.domainState(dom);
   });

@@ -150,8 +150,9 @@ async function runFiles(paths: readonly string[], concurrency: number, timeoutMs
 }
 
 async function prepare(): Promise<() => Promise<void>> {
-  const { installAll } = await import('../src/setup/packages.ts');
+  const { ensureUser, installAll } = await import('../src/setup/packages.ts');
   await installAll();
+  await ensureUser();
   const { cleanStale } = await import('../src/testbed/index.ts');
   await cleanStale();
   return async () => {

@@ -25,7 +25,13 @@ function meet(url: string): Promise<Met> {
       reject(new VirgaError('site_unreachable', { where: url, detail }, { cause }));
     };
     // Nobody is believed here: the answer is looked at, and a person or a fingerprint decides.
-    const socket: TLSSocket = connect({ host, port: Number(port || 443), servername: /[a-z]/i.test(host) && !host.includes(':') ? host : '', rejectUnauthorized: false, timeout: handshakeMs });
+    const socket: TLSSocket = connect({
+      host,
+      port: Number(port || 443),
+      servername: /[a-z]/i.test(host) && !host.includes(':') ? host : '',
+      rejectUnauthorized: false,
+      timeout: handshakeMs,
+    });
     socket.once('timeout', () => fail('it did not answer within 10 s'));
     socket.once('error', (error) => fail(error.message, error));
     socket.once('secureConnect', () => {
@@ -45,17 +51,25 @@ function meet(url: string): Promise<Met> {
 const plainHex = (text: string): string => text.replaceAll(/[^0-9a-fA-F]/g, '').toLowerCase();
 
 /** PEM to pin, or undefined when this machine's own authorities vouch for the site. */
-export async function authorityOf(call: Call, url: string, fingerprint: string | undefined): Promise<string | undefined> {
+export async function authorityOf(
+  call: Call,
+  url: string,
+  fingerprint: string | undefined,
+): Promise<string | undefined> {
   const { trusted, top } = await meet(url);
   const actual = plainHex(top.fingerprint256);
   if (fingerprint !== undefined) {
-    if (plainHex(fingerprint) !== actual) throw usage(`the site at ${url} shows an authority with the fingerprint ${actual}, not the one you gave`);
+    if (plainHex(fingerprint) !== actual)
+      throw usage(`the site at ${url} shows an authority with the fingerprint ${actual}, not the one you gave`);
     return mustBeAuthority(top, url);
   }
   if (trusted) return undefined;
   // --yes must not mean "believe anybody": an authority is compared by a person, or given.
   const asking = { io: call.io, options: { ...call.options, yes: false } };
-  await confirm(asking, `${url} shows the certificate authority "${top.subject.replaceAll('\n', ', ')}" with the SHA-256 fingerprint\n  ${actual}\nCompare it with the site's (its invitations end with it). It will be believed from now on`);
+  await confirm(
+    asking,
+    `${url} shows the certificate authority "${top.subject.replaceAll('\n', ', ')}" with the SHA-256 fingerprint\n  ${actual}\nCompare it with the site's (its invitations end with it). It will be believed from now on`,
+  );
   return mustBeAuthority(top, url);
 }
 

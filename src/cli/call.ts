@@ -43,7 +43,7 @@ export interface Leaf<O> {
   /** Without the leading `virga `. */
   readonly examples: readonly string[];
   /** Gives the exit code where it is not 0. */
-  readonly run: (call: Call<O>) => Promise<number | undefined>;
+  readonly run: (call: Call<O>) => Promise<number | void>;
 }
 
 /** One invocation of the program. */
@@ -80,7 +80,9 @@ function mannerOptions(command: Command, manner: Manner): void {
   if (manner === 'list')
     command
       .option('-q, --quiet', 'names only')
-      .option('-o, --output <table|wide|json>', 'wide shows more columns', (text) => oneOf(text, ['table', 'wide', 'json']));
+      .option('-o, --output <table|wide|json>', 'wide shows more columns', (text) =>
+        oneOf(text, ['table', 'wide', 'json']),
+      );
   if (manner === 'act' || manner === 'destroy') {
     command.option('-q, --quiet', 'no summary').optionsGroup('Record:');
     command.option('--reason <text>', "why; goes into the site's record, required on others' objects");

@@ -30,7 +30,8 @@ export async function confirm(call: Pick<Call, 'io' | 'options'>, what: string, 
   const how = word === 'yes' ? '--yes' : `--confirm ${word}`;
   if (!canAsk(call.io)) throw new Failure(exitCodes.declined, 'confirmation_required', { what, how });
   const answer = await askLine(call.io, `${what}.\nType ${word} to go on: `);
-  if (answer.trim() !== word) throw new Failure(exitCodes.declined, 'cancelled', { detail: `you did not type ${word}` });
+  if (answer.trim() !== word)
+    throw new Failure(exitCodes.declined, 'cancelled', { detail: `you did not type ${word}` });
 }
 
 /** A secret: from a file (`-` is standard input), or typed without echo. */
@@ -68,7 +69,8 @@ export async function readStdin(io: Io, most: number): Promise<string> {
   for await (const chunk of io.stdin as AsyncIterable<Uint8Array | string>) {
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
     size += bytes.length;
-    if (size > most) throw new Failure(exitCodes.usage, 'usage', { detail: `standard input is longer than ${most} bytes` });
+    if (size > most)
+      throw new Failure(exitCodes.usage, 'usage', { detail: `standard input is longer than ${most} bytes` });
     chunks.push(bytes);
   }
   return Buffer.concat(chunks).toString('utf8');

@@ -30,10 +30,15 @@ export function refusal(socket: WebSocket): Promise<never> {
         } catch {
           body = undefined;
         }
-        reject(errorFromBody(body) ?? new VirgaError('invalid_request', { detail: `the site answered ${response.statusCode ?? 0}` }));
+        reject(
+          errorFromBody(body) ??
+            new VirgaError('invalid_request', { detail: `the site answered ${response.statusCode ?? 0}` }),
+        );
       });
     });
-    socket.once('error', (error) => reject(new VirgaError('site_unreachable', { where: 'the console', detail: error.message }, { cause: error })));
+    socket.once('error', (error) =>
+      reject(new VirgaError('site_unreachable', { where: 'the console', detail: error.message }, { cause: error })),
+    );
   });
 }
 

@@ -25,7 +25,11 @@ export const defaultSocket = '/run/virga/virga.sock';
 
 export function configPath(io: Io): string {
   const base = io.env['XDG_CONFIG_HOME'];
-  return join(base?.startsWith('/') === true ? base : join(io.env['HOME'] ?? homedir(), '.config'), 'virga', 'config.json');
+  return join(
+    base?.startsWith('/') === true ? base : join(io.env['HOME'] ?? homedir(), '.config'),
+    'virga',
+    'config.json',
+  );
 }
 
 export function readContexts(io: Io): Contexts {
@@ -96,8 +100,7 @@ export function whereOf(io: Io, options: WhereOptions): Where {
 function namedContext(io: Io, name: string): Where {
   const { contexts } = readContexts(io);
   const context = contexts[name];
-  if (!context || !Object.hasOwn(contexts, name))
-    throw usage(`there is no context "${name}"; see: virga context list`);
+  if (!context || !Object.hasOwn(contexts, name)) throw usage(`there is no context "${name}"; see: virga context list`);
   if (context.socket !== undefined) return { socket: context.socket };
   if (context.url === undefined || context.token === undefined)
     throw usage(`the context "${name}" has no address or no token; add it again: virga context add ${name} URL`);

@@ -85,7 +85,8 @@ export function tell(io: Io, error: unknown, json: boolean): number {
   }
   const told = judge(error);
   if (json) io.stdout.write(`${JSON.stringify(told.error.toBody())}\n`);
-  else io.stderr.write(`virga: ${plain(told.error.message)}\n${told.error.hint ? `  ${plain(told.error.hint)}\n` : ''}`);
+  else
+    io.stderr.write(`virga: ${plain(told.error.message)}\n${told.error.hint ? `  ${plain(told.error.hint)}\n` : ''}`);
   if (io.env['VIRGA_DEBUG'] === '1') io.stderr.write(`${causes(error)}\n`);
   return told.exitCode;
 }

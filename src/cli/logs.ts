@@ -31,7 +31,7 @@ const remembered = 4096;
 const mostHeld = 8 * 1024 * 1024;
 
 /** Prints the log and goes on as it grows, until the person stops it; a break is taken up where it was. */
-export async function followLog(call: Call, guest: string, size: number): Promise<undefined> {
+export async function followLog(call: Call, guest: string, size: number): Promise<void> {
   let printed: Buffer = Buffer.alloc(0);
   const print = async (bytes: Buffer): Promise<void> => {
     if (bytes.length === 0) return;
@@ -47,7 +47,9 @@ export async function followLog(call: Call, guest: string, size: number): Promis
       delay = 200;
     } catch (error) {
       if (call.io.interrupted.aborted) throw new Interrupted();
-      const passing = error instanceof VirgaError && ['site_unreachable', 'host_unreachable', 'not_leading', 'not_allowed', 'timeout'].includes(error.code);
+      const passing =
+        error instanceof VirgaError &&
+        ['site_unreachable', 'host_unreachable', 'not_leading', 'not_allowed', 'timeout'].includes(error.code);
       if (first || !passing) throw error;
     }
     first = false;

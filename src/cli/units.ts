@@ -86,12 +86,6 @@ export function bytes(count: number): string {
 
 export const mib = (count: number): string => bytes(count * 1024 ** 2);
 
-/** MiB as a size that `parseMiB` reads back exactly: `512M`, `2G`. */
-export function sizeText(count: number): string {
-  if (count % (1024 * 1024) === 0) return `${count / (1024 * 1024)}T`;
-  return count % 1024 === 0 ? `${count / 1024}G` : `${count}M`;
-}
-
 /** `3 s`, `5 min`, `2 h`, `12 d`; the largest unit that fits. */
 export function span(ms: number): string {
   const total = Math.max(0, Math.round(ms / 1000));

@@ -72,7 +72,7 @@ export class CallTable {
 
   #pump(): void {
     for (const [serial, slot] of this.#queue) {
-      
+      if (this.#inFlight.size >= this.#maxInFlight) return;
       this.#queue.delete(serial);
       this.#inFlight.set(serial, slot);
       slot.call.send();

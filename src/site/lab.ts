@@ -6,6 +6,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from '../api/client.ts';
 import type { HostView } from '../api/schemas.ts';
+import { ensureUser } from '../setup/packages.ts';
 import { openTestbed, type Testbed, type TestbedHost, type TestbedProcess } from '../testbed/index.ts';
 import { selfArgv } from './paths.ts';
 import { hostsOnline, readyClient } from './ready.ts';
@@ -175,6 +176,7 @@ async function stop(processes: readonly TestbedProcess[], graceMs: number): Prom
 /** Opens a lab; when something fails on the way, what was made is removed and the reason thrown. */
 export async function openLab(options: LabOptions): Promise<Lab> {
   options.say?.(`starting ${options.hosts.length} simulated physical hosts`);
+  await ensureUser();
   const testbed = await openTestbed({ hosts: options.hosts });
   const lab = new OpenLab(testbed, options);
   try {

@@ -29,8 +29,9 @@ export async function readyClient(socket: string, limitMs = 60_000): Promise<Cli
   const client = openClient({ socket });
   try {
     await until('the controller', limitMs, async () => {
-      const status = await client.call('site.status', { timeoutMs: 5_000 });
-      return status.leading ? status : undefined;
+      const answer = await client.raw('health.ready', { timeoutMs: 5_000 });
+      await answer.body.dump();
+      return true;
     });
     return client;
   } catch (error) {

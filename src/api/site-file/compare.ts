@@ -15,7 +15,12 @@ export class Differences {
   /** `wanted` undefined: the file says nothing. `actual` undefined: it is not set. */
   compare(field: string, wanted: string | undefined, actual: string | undefined, fixed = false): void {
     if (wanted === undefined || wanted === actual) return;
-    this.found.push({ field, new: wanted, ...(actual === undefined ? {} : { old: actual }), ...(fixed ? { fixed: true as const } : {}) });
+    this.found.push({
+      field,
+      new: wanted,
+      ...(actual === undefined ? {} : { old: actual }),
+      ...(fixed ? { fixed: true as const } : {}),
+    });
   }
 
   number(field: string, wanted: number | undefined, actual: number | undefined, fixed = false): void {
@@ -23,12 +28,26 @@ export class Differences {
   }
 
   size(field: string, wanted: number | undefined, actual: number | undefined, fixed = false): void {
-    this.compare(field, wanted === undefined ? undefined : sizeText(wanted), actual === undefined ? undefined : sizeText(actual), fixed);
+    this.compare(
+      field,
+      wanted === undefined ? undefined : sizeText(wanted),
+      actual === undefined ? undefined : sizeText(actual),
+      fixed,
+    );
   }
 
   list(field: string, wanted: readonly string[] | undefined, actual: readonly string[], fixed = false): void {
-    if (wanted === undefined || (wanted.length === actual.length && wanted.every((each, index) => each === actual[index]))) return;
-    this.found.push({ field, old: `[${actual.join(', ')}]`, new: `[${wanted.join(', ')}]`, ...(fixed ? { fixed: true as const } : {}) });
+    if (
+      wanted === undefined ||
+      (wanted.length === actual.length && wanted.every((each, index) => each === actual[index]))
+    )
+      return;
+    this.found.push({
+      field,
+      old: `[${actual.join(', ')}]`,
+      new: `[${wanted.join(', ')}]`,
+      ...(fixed ? { fixed: true as const } : {}),
+    });
   }
 
   /** Set where given, with nothing beside it. */
@@ -43,7 +62,12 @@ export class Differences {
       const from = Object.hasOwn(actual, key) ? actual[key] : undefined;
       if (to === from) continue;
       const mark = fixed ? { fixed: true as const } : {};
-      this.found.push({ field: `labels.${key}`, ...(from === undefined ? {} : { old: from }), ...(to === undefined ? {} : { new: to }), ...mark });
+      this.found.push({
+        field: `labels.${key}`,
+        ...(from === undefined ? {} : { old: from }),
+        ...(to === undefined ? {} : { new: to }),
+        ...mark,
+      });
     }
   }
 }
@@ -52,14 +76,17 @@ export class Differences {
 export function labelChange(wanted: Labels | undefined, actual: Labels): Record<string, string | null> | undefined {
   if (!wanted) return undefined;
   const change: Record<string, string | null> = {};
-  for (const [key, value] of Object.entries(wanted)) if (!Object.hasOwn(actual, key) || actual[key] !== value) change[key] = value;
+  for (const [key, value] of Object.entries(wanted))
+    if (!Object.hasOwn(actual, key) || actual[key] !== value) change[key] = value;
   for (const key of Object.keys(actual)) if (!Object.hasOwn(wanted, key)) change[key] = null;
   return Object.keys(change).length > 0 ? change : undefined;
 }
 
 /** The object without what is undefined; for requests, whose fields are there or not. */
 export function given<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> };
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 }
 
 /** As `given`, or undefined when nothing is left. */

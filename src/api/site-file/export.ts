@@ -7,12 +7,17 @@ import type { SiteState } from './types.ts';
 const nonEmpty = <T extends object>(value: T): T | undefined => (Object.keys(value).length > 0 ? value : undefined);
 
 type Plain = Record<string, unknown>;
-const given = (value: Plain): Plain => Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined));
+const given = (value: Plain): Plain =>
+  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined));
 
-const amounts = (of: { cpus?: number | undefined; memoryMiB?: number | undefined; diskMiB?: number | undefined }): Plain | undefined =>
-  nonEmpty(given({ cpus: of.cpus, memory: size(of.memoryMiB), disk: size(of.diskMiB) }));
+const amounts = (of: {
+  cpus?: number | undefined;
+  memoryMiB?: number | undefined;
+  diskMiB?: number | undefined;
+}): Plain | undefined => nonEmpty(given({ cpus: of.cpus, memory: size(of.memoryMiB), disk: size(of.diskMiB) }));
 /** Sizes that are no whole number of MiB, or zero, cannot be said in a site file and are left as they are. */
-const size = (mib: number | undefined): string | undefined => (mib === undefined || mib < 1 || !Number.isInteger(mib) ? undefined : sizeText(mib));
+const size = (mib: number | undefined): string | undefined =>
+  mib === undefined || mib < 1 || !Number.isInteger(mib) ? undefined : sizeText(mib);
 
 const hostEntry = ({ spec, labels }: HostView): Plain =>
   given({
@@ -31,7 +36,12 @@ const networkEntry = ({ spec, labels }: NetworkView): Plain =>
     ipv4: spec.ipv4 && { ...spec.ipv4 },
     ipv6: spec.ipv6 && { ...spec.ipv6 },
     mtu: spec.mtu,
-    dns: nonEmpty(given({ servers: spec.dns.servers.length > 0 ? [...spec.dns.servers] : undefined, search: spec.dns.search.length > 0 ? [...spec.dns.search] : undefined })),
+    dns: nonEmpty(
+      given({
+        servers: spec.dns.servers.length > 0 ? [...spec.dns.servers] : undefined,
+        search: spec.dns.search.length > 0 ? [...spec.dns.search] : undefined,
+      }),
+    ),
     labels: nonEmpty(labels),
   });
 
@@ -45,10 +55,17 @@ const imageEntry = ({ spec, status, labels }: ImageView): Plain =>
 
 function guestEntry(guest: GuestView, state: SiteState): Plain {
   const { spec, labels } = guest;
-  const name = (items: readonly { readonly id: string; readonly name: string }[], id: string | undefined): string | undefined =>
-    items.find((each) => each.id === id)?.name;
-  const nics = spec.nics.map((nic) => ({ network: name(state.networks, nic.networkId) ?? nic.networkId, address: nic.ipv4 ?? nic.ipv6 }));
-  const addresses = Object.fromEntries(nics.flatMap((nic) => (nic.address === undefined ? [] : [[nic.network, nic.address]])));
+  const name = (
+    items: readonly { readonly id: string; readonly name: string }[],
+    id: string | undefined,
+  ): string | undefined => items.find((each) => each.id === id)?.name;
+  const nics = spec.nics.map((nic) => ({
+    network: name(state.networks, nic.networkId) ?? nic.networkId,
+    address: nic.ipv4 ?? nic.ipv6,
+  }));
+  const addresses = Object.fromEntries(
+    nics.flatMap((nic) => (nic.address === undefined ? [] : [[nic.network, nic.address]])),
+  );
   return given({
     image: name(state.images, spec.image?.id) ?? spec.image?.id,
     cpus: spec.cpus,
@@ -73,14 +90,16 @@ function guestEntry(guest: GuestView, state: SiteState): Plain {
 
 /** Why an object is not in the file, or undefined. */
 function skipped(document: GuestView | ImageView): string | undefined {
-  if (document.kind === 'image') return document.status.state === 'ready' ? undefined : `it is ${document.status.state}`;
+  if (document.kind === 'image')
+    return document.status.state === 'ready' ? undefined : `it is ${document.status.state}`;
   if (document.deletionAt !== undefined) return 'it is being deleted';
   return document.spec.image ? undefined : 'it was adopted, and has no image';
 }
 
 /** YAML text. What cannot be said in a site file is named in a comment. */
 export function exportSite(site: string, state: SiteState): string {
-  const byName = <T extends { readonly name: string }>(items: readonly T[]): T[] => [...items].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const byName = <T extends { readonly name: string }>(items: readonly T[]): T[] =>
+    [...items].sort((a, b) => (a.name < b.name ? -1 : 1));
   const left: string[] = [];
   const keep = <T extends GuestView | ImageView>(items: readonly T[]): T[] =>
     byName(items).filter((each) => {
@@ -98,6 +117,9 @@ export function exportSite(site: string, state: SiteState): string {
     guests: nonEmpty(entries(keep(state.guests), (guest) => guestEntry(guest, state))),
   });
   const document = new Document<YAMLMap>(content as never, { version: '1.2', aliasDuplicateObjects: false });
-  document.commentBefore = [' Site file of Virga. Images have no file or url here: give one to bring them to another site.', ...(left.length > 0 ? [' Not in this file:', ...left] : [])].join('\n');
+  document.commentBefore = [
+    ' Site file of Virga. Images have no file or url here: give one to bring them to another site.',
+    ...(left.length > 0 ? [' Not in this file:', ...left] : []),
+  ].join('\n');
   return document.toString({ lineWidth: 0 });
 }

@@ -33,8 +33,10 @@ export function guestBody(name: string, entry: GuestEntry, origin: string): Body
   };
 }
 
-const nameOf = (items: readonly { readonly id: string; readonly name: string }[], id: string | undefined): string | undefined =>
-  id === undefined ? undefined : (items.find((each) => each.id === id)?.name ?? id);
+const nameOf = (
+  items: readonly { readonly id: string; readonly name: string }[],
+  id: string | undefined,
+): string | undefined => (id === undefined ? undefined : (items.find((each) => each.id === id)?.name ?? id));
 
 /** Field by field. What no request can change is marked `fixed`. */
 export function guestDifferences(entry: GuestEntry, guest: GuestView, state: SiteState): Difference[] {
@@ -53,7 +55,8 @@ export function guestDifferences(entry: GuestEntry, guest: GuestView, state: Sit
   differences.list('networks', entry.networks, networks, true);
   for (const [network, address] of Object.entries(entry.addresses ?? {})) {
     const nic = spec.nics[networks.indexOf(network)];
-    if (address !== nic?.ipv4 && address !== nic?.ipv6) differences.compare(`addresses.${network}`, address, nic?.ipv4 ?? nic?.ipv6, true);
+    if (address !== nic?.ipv4 && address !== nic?.ipv6)
+      differences.compare(`addresses.${network}`, address, nic?.ipv4 ?? nic?.ipv6, true);
   }
   differences.labels(entry.labels, guest.labels);
   differences.compare('userData', entry.userData === '' ? undefined : entry.userData, spec.userData, true);
@@ -68,7 +71,10 @@ export function guestDifferences(entry: GuestEntry, guest: GuestView, state: Sit
 }
 
 /** The requests that make the changeable fields so. */
-export function guestRequests(entry: GuestEntry, guest: GuestView): { change?: Body<'guest.change'>; resize?: Body<'guest.resize'> } {
+export function guestRequests(
+  entry: GuestEntry,
+  guest: GuestView,
+): { change?: Body<'guest.change'>; resize?: Body<'guest.resize'> } {
   const { spec } = guest;
   return given({
     change: some({

@@ -10,7 +10,8 @@ export function hostDifferences(entry: HostEntry, host: HostView): Difference[] 
   const differences = new Differences();
   differences.labels(entry.labels, host.labels);
   differences.compare('cordoned', entry.cordoned?.toString(), String(spec.cordoned));
-  if (entry.cordoned !== false && spec.cordoned) differences.compare('cordonReason', entry.cordonReason, spec.cordonReason);
+  if (entry.cordoned !== false && spec.cordoned)
+    differences.compare('cordonReason', entry.cordonReason, spec.cordonReason);
   differences.number('reserved.cpus', entry.reserved?.cpus, spec.reserved.cpus);
   differences.size('reserved.memory', entry.reserved?.memory, spec.reserved.memoryMiB);
   differences.size('reserved.disk', entry.reserved?.disk, spec.reserved.diskMiB);

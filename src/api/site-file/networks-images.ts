@@ -13,22 +13,38 @@ export function networkBody(name: string, entry: NetworkEntry, origin: string): 
 }
 
 /** The range as the site would complete it, so that `FD77:0::/64` and `fd77::/64` are the same. */
-function completed(path: string, range: RangeEntry | undefined, family: 4 | 6, mode: 'bridge' | 'nat', file: SiteFile): RangeEntry | undefined {
+function completed(
+  path: string,
+  range: RangeEntry | undefined,
+  family: 4 | 6,
+  mode: 'bridge' | 'nat',
+  file: SiteFile,
+): RangeEntry | undefined {
   if (!range) return undefined;
   try {
     return rangeFrom(range, family, mode);
   } catch (error) {
     if (!(error instanceof VirgaError)) throw error;
-    throw siteFileError(file.file, [{ line: file.lines.get(`${path}.cidr`) ?? 1, detail: `${path}: ${error.message}` }]);
+    throw siteFileError(file.file, [
+      { line: file.lines.get(`${path}.cidr`) ?? 1, detail: `${path}: ${error.message}` },
+    ]);
   }
 }
 
-export function networkDifferences(name: string, entry: NetworkEntry, network: NetworkView, file: SiteFile): Difference[] {
+export function networkDifferences(
+  name: string,
+  entry: NetworkEntry,
+  network: NetworkView,
+  file: SiteFile,
+): Difference[] {
   const { spec } = network;
   const differences = new Differences();
   differences.compare('mode', entry.mode, spec.mode, true);
   differences.compare('bridge', entry.bridge, spec.bridge, true);
-  for (const [field, family] of [['ipv4', 4], ['ipv6', 6]] as const) {
+  for (const [field, family] of [
+    ['ipv4', 4],
+    ['ipv6', 6],
+  ] as const) {
     const wanted = completed(`networks.${name}.${field}`, entry[field], family, entry.mode, file);
     const actual = spec[field];
     if (!wanted) continue;

@@ -1,5 +1,15 @@
 /** Reads a site file: YAML 1.2, strict, every problem with its line, all at once. */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node, type YAMLMap } from 'yaml';
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  type Document,
+  type Node,
+  type YAMLMap,
+} from 'yaml';
 import { VirgaError } from '../../core/errors.ts';
 import { siteShape, type Shape } from './shape.ts';
 import type { SiteFile } from './types.ts';
@@ -31,7 +41,13 @@ const mostProblems = 1000;
 export function parseSiteFile(file: string, text: string): SiteFile {
   if (text.length > mostBytes) throw siteFileError(file, [{ line: 1, detail: 'it is larger than 8 MiB' }]);
   const counter = new LineCounter();
-  const document = parseDocument(text, { version: '1.2', lineCounter: counter, prettyErrors: false, uniqueKeys: true, merge: false });
+  const document = parseDocument(text, {
+    version: '1.2',
+    lineCounter: counter,
+    prettyErrors: false,
+    uniqueKeys: true,
+    merge: false,
+  });
   const reader = new Reader(document, counter);
   for (const error of document.errors) reader.add(error.pos[0], sentence(error.code, error.message));
   if (document.errors.length > 0) throw siteFileError(file, reader.problems);
@@ -88,7 +104,8 @@ class Reader {
     }
     if (shape.is === 'list') {
       if (!isSeq(node)) return this.#wrong(node, path, `must be a list, not ${kindOf(node)}`);
-      if (node.items.length > shape.most) return this.#wrong(node, path, `has ${node.items.length} items, at most ${shape.most}`);
+      if (node.items.length > shape.most)
+        return this.#wrong(node, path, `has ${node.items.length} items, at most ${shape.most}`);
       return node.items.map((item, index) => this.read(item as Node, shape.of, [...path, String(index)]));
     }
     if (!isScalar(node)) return this.#wrong(node, path, `must be ${article(shape)}, not ${kindOf(node)}`);
@@ -120,22 +137,28 @@ class Reader {
       const field = Object.hasOwn(shape.fields, key) ? shape.fields[key] : undefined;
       if (!field) {
         const close = nearest(key, Object.keys(shape.fields));
-        this.add(keyNode.range?.[0] ?? 0, `unknown key "${key}"${path.length > 0 ? ` in ${pathText(path)}` : ''}${close === undefined ? `; known are ${Object.keys(shape.fields).join(', ')}` : `; did you mean ${close}?`}`);
+        this.add(
+          keyNode.range?.[0] ?? 0,
+          `unknown key "${key}"${path.length > 0 ? ` in ${pathText(path)}` : ''}${close === undefined ? `; known are ${Object.keys(shape.fields).join(', ')}` : `; did you mean ${close}?`}`,
+        );
       } else if (empty(value) && (field.is === 'map' || field.is === 'object')) out[key] = {};
       else if (empty(value)) this.addAt([...path, key], `${pathText([...path, key])} has no value`);
       else out[key] = this.read(value, field, [...path, key]);
     });
     for (const key of shape.required ?? [])
-      if (!(key in out) && !map.has(key)) this.add(map.range?.[0] ?? 0, `${path.length === 0 ? 'the file' : pathText(path)} lacks "${key}"`);
+      if (!(key in out) && !map.has(key))
+        this.add(map.range?.[0] ?? 0, `${path.length === 0 ? 'the file' : pathText(path)} lacks "${key}"`);
     return out;
   }
 
   #map(map: YAMLMap, shape: Shape & { is: 'map' }, path: Path): Record<string, unknown> {
     const out: Record<string, unknown> = {};
-    if (map.items.length > shape.most) this.add(map.range?.[0] ?? 0, `${pathText(path)} has ${map.items.length} entries, at most ${shape.most}`);
+    if (map.items.length > shape.most)
+      this.add(map.range?.[0] ?? 0, `${pathText(path)} has ${map.items.length} entries, at most ${shape.most}`);
     const pattern = new RegExp(shape.key);
     this.#keys(map, path, (key, value, keyNode) => {
-      if (!pattern.test(key)) return this.add(keyNode.range?.[0] ?? 0, `"${key}" in ${pathText(path)} is not ${shape.keyWord}`);
+      if (!pattern.test(key))
+        return this.add(keyNode.range?.[0] ?? 0, `"${key}" in ${pathText(path)} is not ${shape.keyWord}`);
       if (!empty(value)) out[key] = this.read(value, shape.of, [...path, key]);
       else if (shape.of.is === 'object' && !shape.of.required) out[key] = {};
       else this.addAt([...path, key], `${pathText([...path, key])} has no value`);
@@ -177,13 +200,17 @@ function scalar(given: unknown, shape: Shape): { value?: unknown; problem?: stri
   switch (shape.is) {
     case 'text':
       if (typeof given !== 'string') return { problem: `must be text; put it in quotes: "${String(given)}"` };
-      if (shape.most !== undefined && given.length > shape.most) return { problem: `is longer than ${shape.most} characters` };
-      if (shape.pattern !== undefined && !new RegExp(shape.pattern).test(given)) return { problem: `is not valid: "${given.slice(0, 60)}"` };
+      if (shape.most !== undefined && given.length > shape.most)
+        return { problem: `is longer than ${shape.most} characters` };
+      if (shape.pattern !== undefined && !new RegExp(shape.pattern).test(given))
+        return { problem: `is not valid: "${given.slice(0, 60)}"` };
       return { value: given };
     case 'whole':
     case 'number':
-      if (typeof given !== 'number' || Number.isNaN(given) || (shape.is === 'whole' && !Number.isInteger(given))) return { problem: `must be ${article(shape)}, not ${not}` };
-      if (given < shape.least || given > shape.most) return { problem: `must be from ${shape.least} to ${shape.most}, not ${given}` };
+      if (typeof given !== 'number' || Number.isNaN(given) || (shape.is === 'whole' && !Number.isInteger(given)))
+        return { problem: `must be ${article(shape)}, not ${not}` };
+      if (given < shape.least || given > shape.most)
+        return { problem: `must be from ${shape.least} to ${shape.most}, not ${given}` };
       return { value: given };
     case 'flag':
       return typeof given === 'boolean' ? { value: given } : { problem: `must be true or false, not ${not}` };
@@ -224,7 +251,9 @@ function durationSeconds(given: unknown): number | undefined {
 
 /** The known key that differs by at most two letters. */
 function nearest(given: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((each) => ({ each, far: distance(given.toLowerCase(), each.toLowerCase()) })).sort((a, b) => a.far - b.far);
+  const ranked = known
+    .map((each) => ({ each, far: distance(given.toLowerCase(), each.toLowerCase()) }))
+    .sort((a, b) => a.far - b.far);
   return ranked[0] && ranked[0].far <= 2 ? ranked[0].each : undefined;
 }
 
@@ -235,7 +264,9 @@ function distance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i += 1) {
     const next = [i];
     for (let j = 1; j <= b.length; j += 1)
-      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)));
+      next.push(
+        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
     row = next;
   }
   return row[b.length] ?? 0;
@@ -244,17 +275,24 @@ function distance(a: string, b: string): number {
 /** What no shape can say: keys that exclude each other, names that meet. */
 function checkSense(site: SiteFile, reader: Reader): void {
   for (const [name, image] of Object.entries(site.images))
-    if (image.file !== undefined && image.url !== undefined) reader.addAt(['images', name, 'url'], `images.${name} has both file and url; give one`);
+    if (image.file !== undefined && image.url !== undefined)
+      reader.addAt(['images', name, 'url'], `images.${name} has both file and url; give one`);
   for (const [name, network] of Object.entries(site.networks))
-    if (network.mode === 'bridge' && network.bridge === undefined) reader.addAt(['networks', name], `networks.${name} of mode bridge needs "bridge"`);
+    if (network.mode === 'bridge' && network.bridge === undefined)
+      reader.addAt(['networks', name], `networks.${name} of mode bridge needs "bridge"`);
   const made = new Map<string, string>();
   for (const [name, guest] of Object.entries(site.guests)) {
     if (guest.count !== undefined && guest.addresses && Object.keys(guest.addresses).length > 0)
-      reader.addAt(['guests', name, 'addresses'], `guests.${name} has both count and addresses; an address is for one guest`);
+      reader.addAt(
+        ['guests', name, 'addresses'],
+        `guests.${name} has both count and addresses; an address is for one guest`,
+      );
     for (const each of guestNames(name, guest.count)) {
       const other = made.get(each);
-      if (other !== undefined) reader.addAt(['guests', name], `guests.${name} makes the guest "${each}", and so does guests.${other}`);
-      else if (each.length > 63) reader.addAt(['guests', name], `guests.${name}: the name "${each}" is longer than 63 characters`);
+      if (other !== undefined)
+        reader.addAt(['guests', name], `guests.${name} makes the guest "${each}", and so does guests.${other}`);
+      else if (each.length > 63)
+        reader.addAt(['guests', name], `guests.${name}: the name "${each}" is longer than 63 characters`);
       made.set(each, name);
     }
   }

@@ -29,12 +29,21 @@ export type Create =
   | (Of<'guest'> & { readonly body: Body<'guest.run'> });
 export type Change =
   | (Of<'host'> & { readonly id: string; readonly change: Body<'host.change'> })
-  | (Of<'guest'> & { readonly id: string; readonly change?: Body<'guest.change'>; readonly resize?: Body<'guest.resize'> });
+  | (Of<'guest'> & {
+      readonly id: string;
+      readonly change?: Body<'guest.change'>;
+      readonly resize?: Body<'guest.resize'>;
+    });
 
 export type Step =
   | { readonly action: 'create'; readonly create: Create }
   | { readonly action: 'change'; readonly change: Change; readonly differences: readonly Difference[] }
-  | { readonly action: 'replace'; readonly id: string; readonly create: Create; readonly differences: readonly Difference[] }
+  | {
+      readonly action: 'replace';
+      readonly id: string;
+      readonly create: Create;
+      readonly differences: readonly Difference[];
+    }
   | { readonly action: 'delete'; readonly kind: PlanKind; readonly name: string; readonly id: string };
 
 export interface Plan {
@@ -63,7 +72,13 @@ export function planSite(file: SiteFile, state: SiteState, options: PlanOptions)
   return {
     site: file.site,
     // Networks and images first, since guests stand on them; removals last, guests before what they stand on.
-    steps: [...networkSteps(file, state), ...imageSteps(file, state), ...hostSteps(file, state), ...guestSteps(file, state), ...(options.prune ? removals : [])],
+    steps: [
+      ...networkSteps(file, state),
+      ...imageSteps(file, state),
+      ...hostSteps(file, state),
+      ...guestSteps(file, state),
+      ...(options.prune ? removals : []),
+    ],
     kept: options.prune ? [] : removals.map(({ kind, name }) => ({ kind, name })),
     waiting: Object.keys(file.hosts)
       .filter((name) => !state.hosts.some((host) => host.name === name))
@@ -79,7 +94,11 @@ function unknownThings(file: SiteFile, state: SiteState): Problem[] {
   const known = (kind: 'hosts' | 'networks' | 'images', name: string): boolean =>
     Object.hasOwn(file[kind], name) || state[kind].some((each) => each.name === name || each.id === name);
   const demand = (kind: 'hosts' | 'networks' | 'images', name: string, path: string): void => {
-    if (!known(kind, name)) problems.push({ line: lineOf(file, path), detail: `there is no ${kind.slice(0, -1)} "${name}", neither in this file nor on the site` });
+    if (!known(kind, name))
+      problems.push({
+        line: lineOf(file, path),
+        detail: `there is no ${kind.slice(0, -1)} "${name}", neither in this file nor on the site`,
+      });
   };
   for (const [name, guest] of Object.entries(file.guests)) {
     const path = `guests.${name}`;
@@ -89,12 +108,18 @@ function unknownThings(file: SiteFile, state: SiteState): Problem[] {
     for (const network of Object.keys(guest.addresses ?? {})) {
       demand('networks', network, `${path}.addresses.${network}`);
       if (guest.networks && !guest.networks.includes(network))
-        problems.push({ line: lineOf(file, `${path}.addresses.${network}`), detail: `${path} has an address in "${network}", but is not in that network` });
+        problems.push({
+          line: lineOf(file, `${path}.addresses.${network}`),
+          detail: `${path} has an address in "${network}", but is not in that network`,
+        });
     }
   }
   for (const [name, image] of Object.entries(file.images))
     if (image.file === undefined && image.url === undefined && !state.images.some((each) => each.name === name))
-      problems.push({ line: lineOf(file, `images.${name}`), detail: `the image "${name}" is not on the site, and images.${name} has neither file nor url` });
+      problems.push({
+        line: lineOf(file, `images.${name}`),
+        detail: `the image "${name}" is not on the site, and images.${name} has neither file nor url`,
+      });
   return problems;
 }
 
@@ -103,7 +128,9 @@ function hostSteps(file: SiteFile, state: SiteState): Step[] {
     const host = state.hosts.find((each) => each.name === name);
     const differences = host ? hostDifferences(entry, host) : [];
     if (!host || differences.length === 0) return [];
-    return [{ action: 'change', change: { kind: 'host', name, id: host.id, change: hostChange(entry, host) }, differences }];
+    return [
+      { action: 'change', change: { kind: 'host', name, id: host.id, change: hostChange(entry, host) }, differences },
+    ];
   });
 }
 
@@ -141,7 +168,13 @@ function guestSteps(file: SiteFile, state: SiteState): Step[] {
       const differences = guestDifferences(entry, guest, state);
       if (differences.length === 0) return [];
       if (differences.some((each) => each.fixed)) return [{ action: 'replace', id: guest.id, create, differences }];
-      return [{ action: 'change', change: { kind: 'guest', name, id: guest.id, ...guestRequests(entry, guest) }, differences }];
+      return [
+        {
+          action: 'change',
+          change: { kind: 'guest', name, id: guest.id, ...guestRequests(entry, guest) },
+          differences,
+        },
+      ];
     }),
   );
 }
@@ -149,7 +182,9 @@ function guestSteps(file: SiteFile, state: SiteState): Step[] {
 /** What this file created once and no longer has. Never anything else. */
 function removalsOf(file: SiteFile, state: SiteState): (Step & { action: 'delete' })[] {
   const wanted = new Set(Object.entries(file.guests).flatMap(([stem, entry]) => guestNames(stem, entry.count)));
-  const ours = <T extends { readonly name: string; readonly id: string; readonly origin?: string; readonly deletionAt?: string }>(
+  const ours = <
+    T extends { readonly name: string; readonly id: string; readonly origin?: string; readonly deletionAt?: string },
+  >(
     kind: PlanKind,
     items: readonly T[],
     has: (name: string) => boolean,

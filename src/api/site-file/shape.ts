@@ -141,7 +141,14 @@ const guest: Shape = {
   },
 };
 
-const mapOf = (of: Shape, about: string): Shape => ({ is: 'map', key: namePattern, keyWord: nameWord, of, most: 20_000, about });
+const mapOf = (of: Shape, about: string): Shape => ({
+  is: 'map',
+  key: namePattern,
+  keyWord: nameWord,
+  of,
+  most: 20_000,
+  about,
+});
 
 export const siteShape: Shape & { readonly is: 'object' } = {
   is: 'object',
@@ -185,7 +192,14 @@ function schemaOf(shape: Shape): Record<string, unknown> {
     case 'size':
       return { ...about, type: 'string', pattern: sizePattern, examples: ['512M', '2G'] };
     case 'duration':
-      return { ...about, type: ['string', 'integer'], pattern: durationPattern, minimum: 0, maximum: shape.most, examples: ['30s'] };
+      return {
+        ...about,
+        type: ['string', 'integer'],
+        pattern: durationPattern,
+        minimum: 0,
+        maximum: shape.most,
+        examples: ['30s'],
+      };
     case 'choice':
       return { ...about, type: 'string', enum: [...shape.of] };
     case 'list':

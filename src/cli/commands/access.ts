@@ -25,7 +25,7 @@ interface CreateOptions {
   readonly file?: string;
 }
 
-async function create(call: Call<CreateOptions>): Promise<undefined> {
+async function create(call: Call<CreateOptions>): Promise<void> {
   const { role, validFor, file } = call.options;
   const body = {
     name: call.args[0] ?? `token-${randomUUID().slice(0, 8)}`,
@@ -48,7 +48,9 @@ async function create(call: Call<CreateOptions>): Promise<undefined> {
     call.out.line(made.secret);
     call.out.note('This is shown once and kept nowhere.');
   }
-  call.out.note(`${made.token.name} (${made.token.spec.role}) ends ${ago(made.token.spec.expiresAt)}. Use it: virga context add NAME URL --token-file FILE`);
+  call.out.note(
+    `${made.token.name} (${made.token.spec.role}) ends ${ago(made.token.spec.expiresAt)}. Use it: virga context add NAME URL --token-file FILE`,
+  );
 }
 
 async function revoke(call: Call): Promise<number> {

@@ -21,7 +21,8 @@ const mostPassphrase = 1024;
 
 async function passphraseOf(call: Call<BackupOptions>): Promise<string | undefined> {
   const { passphraseFile, passphrase } = call.options;
-  if (passphraseFile !== undefined && passphrase === true) throw usage('give one of --passphrase and --passphrase-file');
+  if (passphraseFile !== undefined && passphrase === true)
+    throw usage('give one of --passphrase and --passphrase-file');
   if (passphraseFile === '-') return (await readStdin(call.io, mostPassphrase)).replace(/\r?\n$/, '');
   if (passphraseFile !== undefined) return readText(passphraseFile).replace(/\r?\n$/, '');
   if (passphrase !== true) return undefined;
@@ -34,10 +35,15 @@ async function passphraseOf(call: Call<BackupOptions>): Promise<string | undefin
 async function bodyOf(call: Call<BackupOptions>): Promise<Body<'site.backup'>> {
   const { recipient, recipientsFile } = call.options;
   const listed = recipientsFile === undefined ? [] : readText(recipientsFile).split('\n');
-  const recipients = [...(recipient ?? []), ...listed.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#'))];
-  if (recipients.some((each) => each.startsWith('AGE-SECRET-KEY'))) throw usage('that is a secret key; give the public one (age1…)');
+  const recipients = [
+    ...(recipient ?? []),
+    ...listed.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#')),
+  ];
+  if (recipients.some((each) => each.startsWith('AGE-SECRET-KEY')))
+    throw usage('that is a secret key; give the public one (age1…)');
   const passphrase = await passphraseOf(call);
-  if (recipients.length > 0 && passphrase !== undefined) throw usage('encrypt to recipients or with a passphrase, not both');
+  if (recipients.length > 0 && passphrase !== undefined)
+    throw usage('encrypt to recipients or with a passphrase, not both');
   if (passphrase !== undefined && passphrase.length < 8) throw usage('the passphrase is shorter than 8 characters');
   return { ...(recipients.length > 0 ? { recipients } : {}), ...(passphrase === undefined ? {} : { passphrase }) };
 }
@@ -72,7 +78,7 @@ async function saveTo(path: string, body: AsyncIterable<Uint8Array>, force: bool
   }
 }
 
-async function backup(call: Call<BackupOptions>): Promise<undefined> {
+async function backup(call: Call<BackupOptions>): Promise<void> {
   const [path = ''] = call.args;
   if (path === '-' && call.out.json) throw usage('--json and "-" cannot both have standard output');
   const body = await bodyOf(call);
@@ -86,7 +92,9 @@ async function backup(call: Call<BackupOptions>): Promise<undefined> {
     call.out.line(`${path}  ${bytes(size)}`);
   }
   if (!encrypted)
-    call.out.note('Not encrypted, so the keys of the site’s certificate authority are left out: after a restore hosts must join anew. See --recipient.');
+    call.out.note(
+      'Not encrypted, so the keys of the site’s certificate authority are left out: after a restore hosts must join anew. See --recipient.',
+    );
 }
 
 export function backupCommand(program: Command, shell: Shell): void {

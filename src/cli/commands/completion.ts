@@ -58,7 +58,14 @@ export function wish(program: Command, words: readonly string[]): Wish {
     const flags = at.options.filter((each) => !each.hidden).map((each) => each.long ?? each.short ?? '');
     return { words: fitting([...flags, '--help'], last), files: false };
   }
-  if (at.commands.length > 0) return { words: fitting(at.commands.map((each) => each.name()), last), files: false };
+  if (at.commands.length > 0)
+    return {
+      words: fitting(
+        at.commands.map((each) => each.name()),
+        last,
+      ),
+      files: false,
+    };
   return argumentOf(at, path, given, last);
 }
 
@@ -66,7 +73,14 @@ function argumentOf(at: Command, path: readonly string[], given: number, last: s
   const argument = at.registeredArguments[Math.min(given, at.registeredArguments.length - 1)];
   if (!argument || (given >= at.registeredArguments.length && !argument.variadic)) return { words: [], files: false };
   const name = argument.name();
-  if (name.includes('|')) return { words: fitting(name.split('|').filter((each) => each !== 'file' && each !== 'url'), last), files: name.includes('file') };
+  if (name.includes('|'))
+    return {
+      words: fitting(
+        name.split('|').filter((each) => each !== 'file' && each !== 'url'),
+        last,
+      ),
+      files: name.includes('file'),
+    };
   const names = creating.has(path[1] ?? '') && name === 'name' ? undefined : namesFor(path, name);
   return { words: [], files: name === 'file', ...(names === undefined ? {} : { names }) };
 }
@@ -82,10 +96,18 @@ function valueOf(command: Command, flag: string, last: string): Wish {
   const choices = /<([^>]+\|[^>]+)>/.exec(option?.flags ?? '')?.[1]?.split('|') ?? [];
   const names = optionNames[option?.long ?? ''];
   const files = /<(file|path|file\|key)>/.test(option?.flags ?? '');
-  return { words: fitting(choices.filter((each) => each !== 'file' && each !== 'key'), last), files, ...(names === undefined ? {} : { names }) };
+  return {
+    words: fitting(
+      choices.filter((each) => each !== 'file' && each !== 'key'),
+      last,
+    ),
+    files,
+    ...(names === undefined ? {} : { names }),
+  };
 }
 
-const fitting = (words: readonly string[], beginning: string): string[] => words.filter((each) => each.startsWith(beginning));
+const fitting = (words: readonly string[], beginning: string): string[] =>
+  words.filter((each) => each.startsWith(beginning));
 
 /** Names of the site that begin so; a site that does not answer gives none, since nobody reads an error here. */
 async function namesOf(call: Call, what: keyof Lists | 'contexts', beginning: string): Promise<string[]> {
@@ -93,7 +115,10 @@ async function namesOf(call: Call, what: keyof Lists | 'contexts', beginning: st
   try {
     const signal = AbortSignal.timeout(2000);
     const { items } = await listAll(call.client, what, { name: beginning === '' ? undefined : beginning }, signal);
-    return fitting(items.map((each) => each.name), beginning);
+    return fitting(
+      items.map((each) => each.name),
+      beginning,
+    );
   } catch {
     return [];
   }

@@ -32,13 +32,15 @@ async function tokenOf(call: Call<AddOptions>): Promise<string> {
   return token;
 }
 
-async function add(call: Call<AddOptions>): Promise<undefined> {
+async function add(call: Call<AddOptions>): Promise<void> {
   const [name = '', url] = call.args;
   const { options } = call;
   if (!namePattern.test(name)) throw usage(`"${name}" is not a context name; use letters, digits and . _ -`);
-  if ((url === undefined) === (options.socketPath === undefined)) throw usage('give an address (https://HOST:PORT), or --socket-path PATH');
+  if ((url === undefined) === (options.socketPath === undefined))
+    throw usage('give an address (https://HOST:PORT), or --socket-path PATH');
   const known = readContexts(call.io);
-  if (Object.hasOwn(known.contexts, name) && options.force !== true) throw usage(`there is already a context "${name}"; --force replaces it`);
+  if (Object.hasOwn(known.contexts, name) && options.force !== true)
+    throw usage(`there is already a context "${name}"; --force replaces it`);
   const context = url === undefined ? { socket: options.socketPath ?? '' } : await remote(call, url);
   const site = options.check === false ? undefined : await nameOfSite(context);
   writeContexts(call.io, { current: known.current ?? name, contexts: { ...known.contexts, [name]: context } });
@@ -51,7 +53,8 @@ async function remote(call: Call<AddOptions>, url: string): Promise<Context> {
   checkUrl(url);
   const { ca: caFile, fingerprint } = call.options;
   const ca = caFile === undefined ? await authorityOf(call, url, fingerprint) : readText(caFile);
-  if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----')) throw usage(`${caFile}: that is not a certificate (PEM)`);
+  if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----'))
+    throw usage(`${caFile}: that is not a certificate (PEM)`);
   return { url: url.replace(/\/+$/, ''), token: await tokenOf(call), ...(ca === undefined ? {} : { ca }) };
 }
 
@@ -84,7 +87,10 @@ const columns: readonly Column<Shown>[] = [
   { title: '', value: (row) => (row.current ? '*' : ' '), tone: 'good' },
   { title: 'NAME', value: (row) => row.name, tone: 'bold' },
   { title: 'WHERE', value: (row) => row.where },
-  { title: 'AUTHORITY', value: (row) => (row.where.startsWith('https') ? (row.pinned ? 'pinned' : "the system's") : '-') },
+  {
+    title: 'AUTHORITY',
+    value: (row) => (row.where.startsWith('https') ? (row.pinned ? 'pinned' : "the system's") : '-'),
+  },
 ];
 
 export function contextCommands(program: Command, shell: Shell): void {
@@ -105,7 +111,10 @@ export function contextCommands(program: Command, shell: Shell): void {
         .option('--no-check', 'do not ask the site whether it answers')
         .option('--force', 'replace a context of that name')
         .option('-y, --yes', 'use the authorities of this machine without asking'),
-    examples: ['context add lab https://virga.example.org:8443 --ca ca.pem --token-file token', 'context add here --socket-path /run/virga/virga.sock'],
+    examples: [
+      'context add lab https://virga.example.org:8443 --ca ca.pem --token-file token',
+      'context add here --socket-path /run/virga/virga.sock',
+    ],
     run: add,
   });
   leaf(context, shell, {
@@ -130,7 +139,8 @@ export function contextCommands(program: Command, shell: Shell): void {
       const [name = ''] = call.args;
       const known = readContexts(call.io);
       const chosen = known.contexts[name];
-      if (!chosen || !Object.hasOwn(known.contexts, name)) throw usage(`there is no context "${name}"; see: virga context list`);
+      if (!chosen || !Object.hasOwn(known.contexts, name))
+        throw usage(`there is no context "${name}"; see: virga context list`);
       if (known.current !== name) writeContexts(call.io, { ...known, current: name });
       call.out.document(shown(name, chosen, name));
       call.out.line(known.current === name ? `${name} is in use already` : `${name} is in use`);
@@ -149,7 +159,10 @@ export function contextCommands(program: Command, shell: Shell): void {
       if (!Object.hasOwn(known.contexts, name)) throw usage(`there is no context "${name}"; see: virga context list`);
       await confirm(call, `This forgets the site ${name} and its token`);
       const contexts = Object.fromEntries(Object.entries(known.contexts).filter(([each]) => each !== name));
-      writeContexts(call.io, { contexts, ...(known.current === undefined || known.current === name ? {} : { current: known.current }) });
+      writeContexts(call.io, {
+        contexts,
+        ...(known.current === undefined || known.current === name ? {} : { current: known.current }),
+      });
       call.out.document({ removed: name });
       call.out.line(`${name} is forgotten`);
       return undefined;

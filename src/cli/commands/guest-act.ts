@@ -48,7 +48,10 @@ async function perform(call: Call<ActOptions>, act: Act, name: string): Promise<
   // By id from here on: a guest that is deleted and made anew under the same name meanwhile is not meant.
   const send = (): Promise<GuestView> => act.send(call, { guest: before.id });
   const guest = act.repeats ? await repeating(call.io.interrupted, send) : await send();
-  return { guest, changed: guest.generation !== before.generation || (guest.deletionAt ?? '') !== (before.deletionAt ?? '') };
+  return {
+    guest,
+    changed: guest.generation !== before.generation || (guest.deletionAt ?? '') !== (before.deletionAt ?? ''),
+  };
 }
 
 async function run(call: Call<ActOptions>, act: Act): Promise<number> {
@@ -69,16 +72,29 @@ async function run(call: Call<ActOptions>, act: Act): Promise<number> {
     const now = new Map(guests.map((guest) => [guest.id, guest]));
     return report(
       call,
-      outcomes.map((one) => (one.value ? { name: one.name, value: now.get(one.value.guest.id) ?? one.value.guest } : { name: one.name, error: one.error })),
-      { kind: 'guest', done: act.done, say: (one) => (state === 'deleted' ? `${one.name} is gone` : `${one.name} is ${state}`) },
+      outcomes.map((one) =>
+        one.value
+          ? { name: one.name, value: now.get(one.value.guest.id) ?? one.value.guest }
+          : { name: one.name, error: one.error },
+      ),
+      {
+        kind: 'guest',
+        done: act.done,
+        say: (one) => (state === 'deleted' ? `${one.name} is gone` : `${one.name} is ${state}`),
+      },
     );
   }
-  const documents = outcomes.map((one) => (one.value ? { name: one.name, value: one.value.guest } : { name: one.name, error: one.error }));
+  const documents = outcomes.map((one) =>
+    one.value ? { name: one.name, value: one.value.guest } : { name: one.name, error: one.error },
+  );
   const changed = new Map(outcomes.map((one) => [one.name, one.value?.changed === true]));
   return report(call, documents, {
     kind: 'guest',
     done: act.done,
-    say: (one) => (act.already !== undefined && changed.get(one.name) !== true ? `${one.name} ${act.already}` : `${one.name} ${act.now}`),
+    say: (one) =>
+      act.already !== undefined && changed.get(one.name) !== true
+        ? `${one.name} ${act.already}`
+        : `${one.name} ${act.now}`,
   });
 }
 
@@ -120,7 +136,10 @@ const acts: readonly Act[] = [
     send: (call, params) => {
       const { force, grace } = call.options;
       if (force === true && grace !== undefined) throw usage('--force leaves no grace time; give one of the two');
-      const body = { ...(force === true ? { force } : {}), ...(grace === undefined ? {} : { graceSeconds: Math.round(grace) }) };
+      const body = {
+        ...(force === true ? { force } : {}),
+        ...(grace === undefined ? {} : { graceSeconds: Math.round(grace) }),
+      };
       return call.client.call('guest.stop', { params, body, ...call.change });
     },
   },
@@ -210,7 +229,8 @@ const acts: readonly Act[] = [
 
 async function hold(call: Call<Selection>): Promise<number> {
   const { reason } = call.options;
-  if (reason === undefined) throw usage('say why it is held: --reason "…"; it is shown to everybody who wants to change the guest');
+  if (reason === undefined)
+    throw usage('say why it is held: --reason "…"; it is shown to everybody who wants to change the guest');
   const act: Act = {
     name: 'hold',
     summary: '',
@@ -239,7 +259,10 @@ export function actCommands(guest: Command, shell: Shell): void {
         selectors(command);
         if (act.state)
           command
-            .option('-w, --wait', act.state === 'deleted' ? 'wait until they are gone' : `wait until they are ${act.state}`)
+            .option(
+              '-w, --wait',
+              act.state === 'deleted' ? 'wait until they are gone' : `wait until they are ${act.state}`,
+            )
             .option('--timeout <duration>', 'of --wait; default 5m', parseSeconds);
         act.options?.(command);
       },

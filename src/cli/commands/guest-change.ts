@@ -21,8 +21,15 @@ const present = <T extends object>(value: T): T =>
 
 async function resize(call: Call<ResizeOptions>): Promise<number> {
   const { cpus, memory, maxCpus, maxMemory, disk } = call.options;
-  const body = present({ cpus, memoryMiB: memory, maxCpus, maxMemoryMiB: maxMemory, diskMiB: disk }) as Body<'guest.resize'>;
-  if (Object.keys(body).length === 0) throw usage('say what to change: --cpus, --memory, --disk, --max-cpus or --max-memory');
+  const body = present({
+    cpus,
+    memoryMiB: memory,
+    maxCpus,
+    maxMemoryMiB: maxMemory,
+    diskMiB: disk,
+  }) as Body<'guest.resize'>;
+  if (Object.keys(body).length === 0)
+    throw usage('say what to change: --cpus, --memory, --disk, --max-cpus or --max-memory');
   const names = await selectGuests(call);
   const outcomes = await each(names, (guest) =>
     repeating(call.io.interrupted, () => call.client.call('guest.resize', { params: { guest }, body, ...call.change })),
@@ -36,7 +43,9 @@ async function resize(call: Call<ResizeOptions>): Promise<number> {
 
 function resized(guest: GuestView): string {
   const { spec } = guest;
-  const pending = guest.conditions.find((condition) => condition.type === 'ResizePending' && condition.status === 'true');
+  const pending = guest.conditions.find(
+    (condition) => condition.type === 'ResizePending' && condition.status === 'true',
+  );
   const now = `${guest.name} has ${spec.cpus} CPUs, ${mib(spec.memoryMiB)} memory, ${mib(spec.diskMiB)} disk`;
   return pending ? `${now}; ${pending.message}` : now;
 }
@@ -59,14 +68,14 @@ async function set(call: Call<SetOptions>): Promise<number> {
   return report(call, outcomes, { kind: 'guest', done: 'changed', say: (one) => `${one.name} is changed` });
 }
 
-async function rename(call: Call): Promise<undefined> {
+async function rename(call: Call): Promise<void> {
   const [guest = '', name = ''] = call.args;
   const renamed = await call.client.call('guest.change', { params: { guest }, body: { name }, ...call.change });
   call.out.document(renamed);
   call.out.line(guest === renamed.name ? `${guest} has that name already` : `${guest} is now ${renamed.name}`);
 }
 
-async function adopt(call: Call<{ readonly name?: string }>): Promise<undefined> {
+async function adopt(call: Call<{ readonly name?: string }>): Promise<void> {
   const [host = '', domain = ''] = call.args;
   const { name } = call.options;
   const body = { host, domain, ...(name === undefined ? {} : { name }) };
@@ -103,9 +112,17 @@ export function changeCommands(guest: Command, shell: Shell): void {
     manner: 'act',
     options: (command) =>
       selectors(command)
-        .option('--set-label <key=value>', 'set a label, or remove it with KEY-; may be repeated', (text: string, before: string[] | undefined) => [...(before ?? []), text])
-        .option('--restart <always|on-failure|never>', 'what follows when it ends', (text) => oneOf(text, ['always', 'on-failure', 'never']))
-        .option('--grace <duration>', 'time between the polite stop and the forced one', (text) => Math.round(parseSeconds(text))),
+        .option(
+          '--set-label <key=value>',
+          'set a label, or remove it with KEY-; may be repeated',
+          (text: string, before: string[] | undefined) => [...(before ?? []), text],
+        )
+        .option('--restart <always|on-failure|never>', 'what follows when it ends', (text) =>
+          oneOf(text, ['always', 'on-failure', 'never']),
+        )
+        .option('--grace <duration>', 'time between the polite stop and the forced one', (text) =>
+          Math.round(parseSeconds(text)),
+        ),
     examples: ['guest set web-1 --set-label role=web --set-label old-', 'guest set -l role=web --restart always'],
     run: set,
   });

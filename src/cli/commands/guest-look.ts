@@ -49,7 +49,7 @@ interface ListOptions {
   readonly network?: string;
 }
 
-async function list(call: Call<ListOptions>): Promise<undefined> {
+async function list(call: Call<ListOptions>): Promise<void> {
   const { label, state, host, image, network } = call.options;
   const query = { label, state, host, image, network, name: call.args[0] };
   const signal = call.io.interrupted;
@@ -81,16 +81,25 @@ function guestFacts(guest: GuestView, names: Names): (readonly [string, string |
     ['Id', guest.id],
     ['State', `${stateText(guest)}, since ${ago(status.stateAt)}`],
     ['Seen', seen ? `${seen.engine} ${ago(seen.observedAt)}` : 'not yet'],
-    ['Problem', problem && `${problem.message} (${ago(problem.errorAt)}${problem.gaveUp ? ', gave up' : ', trying again'})`],
+    [
+      'Problem',
+      problem && `${problem.message} (${ago(problem.errorAt)}${problem.gaveUp ? ', gave up' : ', trying again'})`,
+    ],
     ['Host', names.host(status.placement?.hostId) + (spec.hostId === undefined ? '' : ' (asked for)')],
     ['Why nowhere', status.placement ? undefined : status.unplaced?.join('\n')],
     ['Held', spec.held && `${spec.held.reason} (${ago(spec.held.heldAt)})`],
     ['Image', spec.adopted ? 'none (adopted domain)' : names.image(spec.image?.id)],
-    ['CPUs', `${spec.cpus} (up to ${spec.maxCpus} while running)${seen?.cpuPercent === undefined ? '' : `, ${percent(seen.cpuPercent)} busy`}`],
+    [
+      'CPUs',
+      `${spec.cpus} (up to ${spec.maxCpus} while running)${seen?.cpuPercent === undefined ? '' : `, ${percent(seen.cpuPercent)} busy`}`,
+    ],
     ['Memory', `${mib(spec.memoryMiB)} (up to ${mib(spec.maxMemoryMiB)} while running)`],
     ['Disk', `${mib(spec.diskMiB)}, ${spec.diskMode === 'keep' ? 'kept' : 'fresh at each start'}`],
     ['Networks', nicText(guest, names) || 'none'],
-    ['Reported', reported.length === 0 ? undefined : reported.map((each) => `${each.address} ${each.interface ?? ''}`).join('\n')],
+    [
+      'Reported',
+      reported.length === 0 ? undefined : reported.map((each) => `${each.address} ${each.interface ?? ''}`).join('\n'),
+    ],
     ['Restart', `${spec.restart}${seen === undefined ? '' : `, ${counted(seen.restarts, 'restart')} so far`}`],
     ['Started', seen?.since && `${ago(seen.since.startedAt)} (${seen.since.startedAt})`],
     ['Ended', seen?.exit && `${seen.exit.reason}, ${ago(seen.exit.exitAt)}`],
@@ -106,10 +115,9 @@ function guestFacts(guest: GuestView, names: Names): (readonly [string, string |
   ];
 }
 
-async function show(call: Call): Promise<undefined> {
+async function show(call: Call): Promise<void> {
   const shown: GuestView[] = [];
-  for (const guest of call.args)
-    shown.push(await call.client.call('guest.show', { params: { guest }, ...call.look }));
+  for (const guest of call.args) shown.push(await call.client.call('guest.show', { params: { guest }, ...call.look }));
   call.out.document(shown.length === 1 ? shown[0] : shown);
   if (call.out.json) return;
   const names = await readNames(call.client, call.io.interrupted);
@@ -119,7 +127,7 @@ async function show(call: Call): Promise<undefined> {
   }
 }
 
-async function explain(call: Call): Promise<undefined> {
+async function explain(call: Call): Promise<void> {
   const answer = await call.client.call('guest.explain', { params: { guest: call.args[0] ?? '' }, ...call.look });
   call.out.document(answer);
   const reason = answer.stateReason ? ` (${answer.stateReason})` : '';

@@ -40,7 +40,7 @@ const columns: readonly Column<SnapshotRow>[] = [
   { title: 'ID', value: (row) => row.id, wide: true },
 ];
 
-async function create(call: Call): Promise<undefined> {
+async function create(call: Call): Promise<void> {
   const [guest = '', name] = call.args;
   const body = name === undefined ? {} : { name };
   const answer = await call.client.call('guest.snapshot', { params: { guest }, body, ...call.change });
@@ -48,7 +48,7 @@ async function create(call: Call): Promise<undefined> {
   call.out.line(answer.spec.snapshots.at(-1)?.name ?? '');
 }
 
-async function revert(call: Call): Promise<undefined> {
+async function revert(call: Call): Promise<void> {
   const [guest = '', snapshot = ''] = call.args;
   await confirm(call, `This brings ${guest} back to the snapshot ${snapshot}; what was written since is lost`);
   const answer = await call.client.call('guest.revert', { params: { guest, snapshot }, body: {}, ...call.change });
@@ -56,7 +56,7 @@ async function revert(call: Call): Promise<undefined> {
   call.out.line(`${guest} goes back to ${snapshot}`);
 }
 
-async function remove(call: Call): Promise<undefined> {
+async function remove(call: Call): Promise<void> {
   const [guest = '', snapshot = ''] = call.args;
   await confirm(call, `This deletes the snapshot ${snapshot} of ${guest}`);
   const answer = await repeating(call.io.interrupted, () =>

@@ -11,14 +11,17 @@ interface ConsoleOptions {
   readonly idle?: number;
 }
 
-async function console(call: Call<ConsoleOptions>): Promise<undefined> {
+async function console(call: Call<ConsoleOptions>): Promise<void> {
   const guest = call.args[0] ?? '';
   const escape = call.options.escape === undefined ? 0x1d : call.options.escape;
   // Asked first: the answer says what is wrong in words, which a refused websocket cannot.
   const { name } = await call.client.call('guest.show', { params: { guest }, ...call.look });
   if (call.io.stdin.isTTY === true)
     call.out.note(`Console of ${name}.${escape === null ? '' : ` Leave with ${escapeName(escape)}.`}`);
-  const why = await attach(call.client.websocket('guest.console', { guest }), call.io, { escape, idleMs: (call.options.idle ?? 2) * 1000 });
+  const why = await attach(call.client.websocket('guest.console', { guest }), call.io, {
+    escape,
+    idleMs: (call.options.idle ?? 2) * 1000,
+  });
   if (call.io.stdin.isTTY === true) call.out.note(`\n${why}`);
 }
 
@@ -27,7 +30,7 @@ interface LogOptions {
   readonly bytes?: number;
 }
 
-async function logs(call: Call<LogOptions>): Promise<undefined> {
+async function logs(call: Call<LogOptions>): Promise<void> {
   const guest = call.args[0] ?? '';
   const size = call.options.bytes ?? 64 * 1024;
   if (call.options.follow === true) return followLog(call, guest, size);

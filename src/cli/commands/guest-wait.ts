@@ -44,7 +44,11 @@ class Missing {
     // Going back out of the wanted state (a guest that crashes while others start) opens it again.
     else if (this.#want !== 'deleted') this.#open.add(guest.id);
     if (state === 'failed' && this.#want === 'running')
-      throw new VirgaError('not_ready', { kind: 'guest', name: guest.name, state: `failed (${guest.status.stateReason ?? 'no reason given'})` });
+      throw new VirgaError('not_ready', {
+        kind: 'guest',
+        name: guest.name,
+        state: `failed (${guest.status.stateReason ?? 'no reason given'})`,
+      });
     return true;
   }
 
@@ -74,7 +78,12 @@ class Missing {
 }
 
 /** Waits until all are in the state; throws a `Failure` (exit 4) when the time is over. */
-export async function waitForGuests(call: Call, names: readonly string[], want: Awaited, seconds: number): Promise<GuestView[]> {
+export async function waitForGuests(
+  call: Call,
+  names: readonly string[],
+  want: Awaited,
+  seconds: number,
+): Promise<GuestView[]> {
   const { client, io } = call;
   const limit = deadline(io.interrupted, seconds);
   const line = new StatusLine(io, call.out.json || call.out.quiet);
@@ -113,7 +122,12 @@ export async function waitForGuests(call: Call, names: readonly string[], want: 
   }
 }
 
-async function showOrGone(call: Call, guest: string, want: Awaited, signal: AbortSignal): Promise<GuestView | undefined> {
+async function showOrGone(
+  call: Call,
+  guest: string,
+  want: Awaited,
+  signal: AbortSignal,
+): Promise<GuestView | undefined> {
   try {
     return await call.client.call('guest.show', { params: { guest }, signal });
   } catch (error) {
@@ -155,8 +169,11 @@ export function waitCommand(guest: Command, shell: Shell): void {
         .option('--timeout <duration>', 'default 60s', parseSeconds)
         .option('-l, --label <selector>', 'all with these labels')
         .option('--all', 'all guests'),
-    examples: ['guest wait web-1 web-2', 'guest wait web-1 --for stopped --timeout 2m', 'guest wait -l job=42 --for deleted'],
+    examples: [
+      'guest wait web-1 web-2',
+      'guest wait web-1 --for stopped --timeout 2m',
+      'guest wait -l job=42 --for deleted',
+    ],
     run: wait,
   });
 }
-

@@ -8,7 +8,17 @@ import { confirm } from '../confirm.ts';
 import { usage } from '../failure.ts';
 import { each, listAll, repeating, report } from '../lists.ts';
 import type { Column } from '../ui/table.ts';
-import { ago, collect, counted, labelText, mib, parseLabelChanges, parseMiB, parseNumber, parseSeconds } from '../units.ts';
+import {
+  ago,
+  collect,
+  counted,
+  labelText,
+  mib,
+  parseLabelChanges,
+  parseMiB,
+  parseNumber,
+  parseSeconds,
+} from '../units.ts';
 import { percent } from './guest-look.ts';
 
 const stateOf = (host: HostView): string =>
@@ -60,29 +70,51 @@ function hostFacts(host: HostView): (readonly [string, string | undefined])[] {
   return [
     ['Host', host.name],
     ['Id', host.id],
-    ['State', `${status.state}, since ${ago(status.stateAt)}${status.lastHeardAt ? `, heard ${ago(status.lastHeardAt)}` : ''}`],
+    [
+      'State',
+      `${status.state}, since ${ago(status.stateAt)}${status.lastHeardAt ? `, heard ${ago(status.lastHeardAt)}` : ''}`,
+    ],
     ['Cordoned', spec.cordoned ? (spec.cordonReason ?? 'yes') : undefined],
     ['Problems', status.problems.join('\n') || undefined],
     ['Address', status.address],
     ['Agent', status.agentVersion && `${status.agentVersion}, protocol ${status.protocol ?? '?'}`],
-    ['Engine', status.engine && `${engineOf(host)}, libvirt ${status.engine.libvirtVersion}, ${status.engine.arch}, ${status.engine.firmwares.join(' and ')}`],
+    [
+      'Engine',
+      status.engine &&
+        `${engineOf(host)}, libvirt ${status.engine.libvirtVersion}, ${status.engine.arch}, ${status.engine.firmwares.join(' and ')}`,
+    ],
     ['Has', measured && amount(measured)],
     ['Counts as', spec.capacity && amount(spec.capacity as { cpus?: number })],
     ['Kept for itself', amount(spec.reserved)],
     ['Overcommit', `CPU ${spec.overcommit.cpu}, memory ${spec.overcommit.memory}`],
     ['For guests', can && amount(can)],
-    ['Used', status.used && `${percent(status.used.cpuPercent)} CPU, ${mib(status.used.memoryMiB)} memory, ${mib(status.used.diskMiB)} disk`],
+    [
+      'Used',
+      status.used &&
+        `${percent(status.used.cpuPercent)} CPU, ${mib(status.used.memoryMiB)} memory, ${mib(status.used.diskMiB)} disk`,
+    ],
     ['Bridges', status.network?.bridges.join(', ')],
     ['Images', counted(status.images.length, 'image') + ' in its cache'],
-    ['Foreign domains', status.foreign.map((one) => `${one.name}: ${one.running ? 'running' : 'off'}, ${one.cpus} CPUs, ${mib(one.memoryMiB)}`).join('\n') || undefined],
-    ['Strays', status.strays.map((one) => `${one.name} (${one.id}): ${one.running ? 'running' : 'off'}`).join('\n') || undefined],
-    ['Certificate', status.certificate && `ends ${ago(status.certificate.expiresAt)} (${status.certificate.expiresAt})`],
+    [
+      'Foreign domains',
+      status.foreign
+        .map((one) => `${one.name}: ${one.running ? 'running' : 'off'}, ${one.cpus} CPUs, ${mib(one.memoryMiB)}`)
+        .join('\n') || undefined,
+    ],
+    [
+      'Strays',
+      status.strays.map((one) => `${one.name} (${one.id}): ${one.running ? 'running' : 'off'}`).join('\n') || undefined,
+    ],
+    [
+      'Certificate',
+      status.certificate && `ends ${ago(status.certificate.expiresAt)} (${status.certificate.expiresAt})`,
+    ],
     ['Labels', labelText(host.labels)],
     ['Owner', `${host.owner}, community ${host.community}`],
   ];
 }
 
-async function show(call: Call): Promise<undefined> {
+async function show(call: Call): Promise<void> {
   const shown: HostView[] = [];
   for (const host of call.args) shown.push(await call.client.call('host.show', { params: { host }, ...call.look }));
   call.out.document(shown.length === 1 ? shown[0] : shown);
@@ -97,7 +129,7 @@ interface InviteOptions {
   readonly validFor?: number;
 }
 
-async function invite(call: Call<InviteOptions>): Promise<undefined> {
+async function invite(call: Call<InviteOptions>): Promise<void> {
   const { name, validFor } = call.options;
   const body = {
     ...(name === undefined ? {} : { hostName: name }),
@@ -112,13 +144,22 @@ async function invite(call: Call<InviteOptions>): Promise<undefined> {
   for (const url of made.urls.length > 0 ? made.urls.slice(0, 1) : ['URL'])
     call.out.line(`virga agent join ${url} ${made.secret}`);
   if (made.urls.length > 1) call.out.note(`Other addresses of this controller: ${made.urls.slice(1).join(', ')}`);
-  if (made.urls.length === 0) call.out.note('URL is an address of this controller that hosts reach (virga controller --listen).');
+  if (made.urls.length === 0)
+    call.out.note('URL is an address of this controller that hosts reach (virga controller --listen).');
 }
 
 const inviteColumns: readonly Column<InviteView>[] = [
   { title: 'NAME', value: (one) => one.name, tone: 'bold' },
   { title: 'FOR', value: (one) => one.spec.hostName ?? '(any)' },
-  { title: 'STATE', value: (one) => (one.status.usedAt ? `used ${ago(one.status.usedAt)}` : Date.parse(one.spec.expiresAt) < Date.now() ? 'expired' : 'open') },
+  {
+    title: 'STATE',
+    value: (one) =>
+      one.status.usedAt
+        ? `used ${ago(one.status.usedAt)}`
+        : Date.parse(one.spec.expiresAt) < Date.now()
+          ? 'expired'
+          : 'open',
+  },
   { title: 'EXPIRES', value: (one) => ago(one.spec.expiresAt) },
   { title: 'BY', value: (one) => one.owner },
 ];
@@ -129,20 +170,26 @@ interface CordonOptions {
 
 async function cordon(call: Call<CordonOptions>, cordoned: boolean): Promise<number> {
   const { reason, all } = call.options;
-  if ((call.args.length > 0) === (all === true)) throw usage('say which hosts: NAME …, or --all');
-  const names = all === true ? (await listAll(call.client, 'host.list', {}, call.io.interrupted)).items.map((one) => one.name) : call.args;
+  if (call.args.length > 0 === (all === true)) throw usage('say which hosts: NAME …, or --all');
+  const names =
+    all === true
+      ? (await listAll(call.client, 'host.list', {}, call.io.interrupted)).items.map((one) => one.name)
+      : call.args;
   const already = new Set<string>();
   const body = { cordoned, ...(cordoned && reason !== undefined ? { cordonReason: reason } : {}) };
   const outcomes = await each(names, async (host) => {
     const before = await call.client.call('host.show', { params: { host }, ...call.look });
     if (before.spec.cordoned === cordoned) already.add(host);
-    return repeating(call.io.interrupted, () => call.client.call('host.change', { params: { host: before.id }, body, ...call.change }));
+    return repeating(call.io.interrupted, () =>
+      call.client.call('host.change', { params: { host: before.id }, body, ...call.change }),
+    );
   });
   const word = cordoned ? 'cordoned' : 'open for placements';
   return report(call, outcomes, {
     kind: 'host',
     done: word,
-    say: (one) => `${one.name} is ${word}${already.has(one.name) ? ' already' : ''}${cordoned && !already.has(one.name) ? '; its guests run on' : ''}`,
+    say: (one) =>
+      `${one.name} is ${word}${already.has(one.name) ? ' already' : ''}${cordoned && !already.has(one.name) ? '; its guests run on' : ''}`,
   });
 }
 
@@ -183,7 +230,7 @@ interface RemoveOptions {
   readonly confirm?: string;
 }
 
-async function remove(call: Call<RemoveOptions>): Promise<undefined> {
+async function remove(call: Call<RemoveOptions>): Promise<void> {
   const [name = ''] = call.args;
   const { lost, confirm: given } = call.options;
   if (given !== undefined && lost !== true) throw usage('--confirm belongs to --lost');
@@ -239,7 +286,11 @@ export function hostCommands(program: Command, shell: Shell): void {
         await call.client.call('invite.remove', { params: { invite: name }, ...call.change });
         return { removed: name };
       });
-      return report(call, outcomes, { kind: 'invitation', done: 'taken back', say: (one) => `${one.name} is taken back` });
+      return report(call, outcomes, {
+        kind: 'invitation',
+        done: 'taken back',
+        say: (one) => `${one.name} is taken back`,
+      });
     },
   });
   leaf<{ readonly label?: string; readonly state?: string }>(host, shell, {
@@ -247,11 +298,18 @@ export function hostCommands(program: Command, shell: Shell): void {
     summary: 'List hosts',
     manner: 'list',
     options: (command) =>
-      command.option('-l, --label <selector>', 'only with these labels').option('--state <state>', 'only in this state, e.g. silent'),
+      command
+        .option('-l, --label <selector>', 'only with these labels')
+        .option('--state <state>', 'only in this state, e.g. silent'),
     examples: ['host list', 'host list --state silent -q', 'host list -o wide'],
     run: async (call) => {
       const { label, state } = call.options;
-      const { items } = await listAll(call.client, 'host.list', { label, state, name: call.args[0] }, call.io.interrupted);
+      const { items } = await listAll(
+        call.client,
+        'host.list',
+        { label, state, name: call.args[0] },
+        call.io.interrupted,
+      );
       call.out.list(items, columns, 'No hosts. Invite one: virga host invite');
       return undefined;
     },
@@ -291,7 +349,11 @@ function settingCommands(host: Command, shell: Shell): void {
         .option('--capacity-cpus <n|none>', 'counts as so many CPUs; none: as many as it has', orNone(parseNumber))
         .option('--capacity-memory <size|none>', 'counts as so much memory', orNone(parseMiB))
         .option('--capacity-disk <size|none>', 'counts as so much disk', orNone(parseMiB)),
-    examples: ['host set h1 h2 --set-label rack=3', 'host set h1 --reserve-memory 4G --overcommit-cpu 4', 'host set h1 --capacity-cpus none'],
+    examples: [
+      'host set h1 h2 --set-label rack=3',
+      'host set h1 --reserve-memory 4G --overcommit-cpu 4',
+      'host set h1 --capacity-cpus none',
+    ],
     run: set,
   });
   leaf<RemoveOptions>(host, shell, {

@@ -24,7 +24,11 @@ const columns: readonly Column<ImageView>[] = [
   { title: 'STATE', value: stateOf, tone: 'state' },
   { title: 'FORMAT', value: (image) => image.spec.format },
   { title: 'SIZE', value: (image) => bytes(image.status.stored?.sizeBytes ?? image.status.sizeBytes), right: true },
-  { title: 'DISK', value: (image) => (image.status.virtualBytes === undefined ? '-' : bytes(image.status.virtualBytes)), right: true },
+  {
+    title: 'DISK',
+    value: (image) => (image.status.virtualBytes === undefined ? '-' : bytes(image.status.virtualBytes)),
+    right: true,
+  },
   { title: 'AGE', value: (image) => ago(image.createdAt).replace(/ ago$/, ''), right: true },
   { title: 'DESCRIPTION', value: (image) => image.spec.description ?? '-', wide: true },
   { title: 'SHA-512', value: (image) => image.status.givenSha512 ?? '-', wide: true },
@@ -61,7 +65,10 @@ interface AddOptions {
 
 /** The name from a file's: `Debian_12 genericcloud.qcow2` → `debian-12-genericcloud`. */
 export function nameFrom(path: string): string {
-  const stem = basename(isUrl(path) ? decodeURIComponent(new URL(path).pathname) : path).replace(/(\.(qcow2|img|raw|iso|disk))+$/i, '');
+  const stem = basename(isUrl(path) ? decodeURIComponent(new URL(path).pathname) : path).replace(
+    /(\.(qcow2|img|raw|iso|disk))+$/i,
+    '',
+  );
   const name = stem
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
@@ -84,7 +91,7 @@ function parseSha512(text: string): string {
   return value;
 }
 
-async function add(call: Call<AddOptions>): Promise<undefined> {
+async function add(call: Call<AddOptions>): Promise<void> {
   const [path = ''] = call.args;
   const { options } = call;
   const name = options.name ?? nameFrom(path);
@@ -102,7 +109,9 @@ async function add(call: Call<AddOptions>): Promise<undefined> {
     call.out.document(ready);
     call.out.line(ready.name);
     if (ready.status.virtualBytes !== undefined)
-      call.out.note(`${ready.name} is ready: a disk of ${bytes(ready.status.virtualBytes)}, stored in ${bytes(ready.status.stored?.sizeBytes ?? 0)}`);
+      call.out.note(
+        `${ready.name} is ready: a disk of ${bytes(ready.status.virtualBytes)}, stored in ${bytes(ready.status.stored?.sizeBytes ?? 0)}`,
+      );
   } finally {
     await source.close();
   }
@@ -117,13 +126,13 @@ async function remove(call: Call): Promise<number> {
   return report(call, outcomes, { kind: 'image', done: 'deleted', say: (one) => `${one.name} is deleted` });
 }
 
-async function show(call: Call): Promise<undefined> {
+async function show(call: Call): Promise<void> {
   const image = await call.client.call('image.show', { params: { image: call.args[0] ?? '' }, ...call.look });
   call.out.document(image);
   call.out.facts(imageFacts(image));
 }
 
-async function rename(call: Call): Promise<undefined> {
+async function rename(call: Call): Promise<void> {
   const [image = '', name = ''] = call.args;
   const renamed = await call.client.call('image.rename', { params: { image }, body: { name }, ...call.change });
   call.out.document(renamed);
@@ -142,7 +151,9 @@ export function imageCommands(program: Command, shell: Shell): void {
     options: (command) =>
       command
         .option('--name <name>', 'otherwise made from the file’s')
-        .option('--format <raw|qcow2>', 'by default qcow2 for *.qcow2; raw must be said', (text) => oneOf(text, ['raw', 'qcow2']))
+        .option('--format <raw|qcow2>', 'by default qcow2 for *.qcow2; raw must be said', (text) =>
+          oneOf(text, ['raw', 'qcow2']),
+        )
         .option('--sha512 <hex>', 'what the bytes must be', parseSha512)
         .option('--description <text>', 'shown in lists')
         .option('-l, --label <key=value>', 'label; may be repeated', collect)
@@ -160,16 +171,29 @@ export function imageCommands(program: Command, shell: Shell): void {
     summary: 'List images',
     manner: 'list',
     options: (command) =>
-      command.option('-l, --label <selector>', 'only with these labels').option('--state <state>', 'only in this state, e.g. ready'),
+      command
+        .option('-l, --label <selector>', 'only with these labels')
+        .option('--state <state>', 'only in this state, e.g. ready'),
     examples: ['image list', 'image list --state failed'],
     run: async (call) => {
       const { label, state } = call.options;
-      const { items } = await listAll(call.client, 'image.list', { label, state, name: call.args[0] }, call.io.interrupted);
+      const { items } = await listAll(
+        call.client,
+        'image.list',
+        { label, state, name: call.args[0] },
+        call.io.interrupted,
+      );
       call.out.list(items, columns, 'No images. Bring one: virga image add FILE');
       return undefined;
     },
   });
-  leaf(image, shell, { syntax: 'show <name>', summary: 'Show an image', manner: 'look', examples: ['image show debian-12'], run: show });
+  leaf(image, shell, {
+    syntax: 'show <name>',
+    summary: 'Show an image',
+    manner: 'look',
+    examples: ['image show debian-12'],
+    run: show,
+  });
   leaf(image, shell, {
     syntax: 'rename <name> <new-name>',
     summary: 'Rename an image',

@@ -11,7 +11,9 @@ import type { Column } from '../ui/table.ts';
 import { ago, collect, labelText, parseLabels, parseWhole } from '../units.ts';
 
 const rangeText = (range: NetworkView['spec']['ipv4']): string =>
-  range ? `${range.cidr}, ${range.from} to ${range.to}${range.gateway ? `, gateway ${range.gateway}` : ', no gateway'}` : 'none';
+  range
+    ? `${range.cidr}, ${range.from} to ${range.to}${range.gateway ? `, gateway ${range.gateway}` : ', no gateway'}`
+    : 'none';
 
 const columns: readonly Column<NetworkView>[] = [
   { title: 'NAME', value: (network) => network.name, tone: 'bold' },
@@ -19,7 +21,10 @@ const columns: readonly Column<NetworkView>[] = [
   { title: 'BRIDGE', value: (network) => network.spec.bridge },
   { title: 'IPV4', value: (network) => network.spec.ipv4?.cidr ?? '-' },
   { title: 'IPV6', value: (network) => network.spec.ipv6?.cidr ?? '-' },
-  { title: 'PROBLEMS', value: (network) => network.status.problems.map((one) => `${one.host}: ${one.message}`).join('; ') || '-' },
+  {
+    title: 'PROBLEMS',
+    value: (network) => network.status.problems.map((one) => `${one.host}: ${one.message}`).join('; ') || '-',
+  },
   { title: 'MTU', value: (network) => String(network.spec.mtu ?? '-'), right: true, wide: true },
   { title: 'DNS', value: (network) => network.spec.dns.servers.join(',') || '-', wide: true },
   { title: 'LABELS', value: (network) => labelText(network.labels), wide: true },
@@ -29,7 +34,10 @@ const columns: readonly Column<NetworkView>[] = [
 const networkFacts = (network: NetworkView): (readonly [string, string | undefined])[] => [
   ['Network', network.name],
   ['Id', network.id],
-  ['Mode', network.spec.mode === 'nat' ? 'nat (bridge and NAT made by Virga)' : 'bridge (an existing one of the hosts)'],
+  [
+    'Mode',
+    network.spec.mode === 'nat' ? 'nat (bridge and NAT made by Virga)' : 'bridge (an existing one of the hosts)',
+  ],
   ['Bridge', network.spec.bridge],
   ['IPv4', rangeText(network.spec.ipv4)],
   ['IPv6', rangeText(network.spec.ipv6)],
@@ -61,13 +69,17 @@ interface CreateOptions {
 }
 
 function rangeOf(family: string, cidr?: string, from?: string, to?: string, gateway?: string) {
-  const rest = { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }), ...(gateway === undefined ? {} : { gateway }) };
+  const rest = {
+    ...(from === undefined ? {} : { from }),
+    ...(to === undefined ? {} : { to }),
+    ...(gateway === undefined ? {} : { gateway }),
+  };
   if (cidr !== undefined) return { cidr, ...rest };
   if (Object.keys(rest).length > 0) throw usage(`--${family}-from, -to and -gateway belong to --${family} SUBNET`);
   return undefined;
 }
 
-async function create(call: Call<CreateOptions>): Promise<undefined> {
+async function create(call: Call<CreateOptions>): Promise<void> {
   const { options } = call;
   const mode = options.mode ?? (options.bridge === undefined ? undefined : 'bridge');
   if (mode === undefined) throw usage('say --bridge NAME for a bridge that the hosts have, or --mode nat');
@@ -106,12 +118,15 @@ export function networkCommands(program: Command, shell: Shell): void {
   leaf<CreateOptions>(network, shell, {
     syntax: 'create <name>',
     summary: 'Create a network',
-    detail: 'Addresses are given from --ipv4-from to --ipv4-to; without them from the whole subnet but gateway and broadcast.',
+    detail:
+      'Addresses are given from --ipv4-from to --ipv4-to; without them from the whole subnet but gateway and broadcast.',
     manner: 'act',
     options: (command) =>
       command
         .option('--bridge <interface>', 'an existing bridge of the hosts; with --mode nat the name of the one to make')
-        .option('--mode <bridge|nat>', 'nat: a bridge and NAT that Virga makes on each host', (text) => oneOf(text, ['bridge', 'nat']))
+        .option('--mode <bridge|nat>', 'nat: a bridge and NAT that Virga makes on each host', (text) =>
+          oneOf(text, ['bridge', 'nat']),
+        )
         .option('--ipv4 <subnet>', 'e.g. 10.77.0.0/24')
         .option('--ipv4-from <address>', 'first address for guests')
         .option('--ipv4-to <address>', 'last address for guests')

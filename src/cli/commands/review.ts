@@ -17,24 +17,29 @@ const columns: readonly Column<Item>[] = [
   { title: 'ID', value: (item) => item.guestId, tone: 'dim' },
 ];
 
-async function list(call: Call): Promise<undefined> {
+async function list(call: Call): Promise<void> {
   const review = await call.client.call('site.review', call.look);
-  if (call.out.json) return call.out.document(review) as undefined;
-  if (!review.pending) return call.out.line('No review is pending.') as undefined;
-  call.out.line(`Restored ${ago(review.restoredAt)} from a backup of ${ago(review.backupAt)}. Nothing is destroyed until the review ends.`);
+  if (call.out.json) return call.out.document(review);
+  if (!review.pending) return call.out.line('No review is pending.');
+  call.out.line(
+    `Restored ${ago(review.restoredAt)} from a backup of ${ago(review.backupAt)}. Nothing is destroyed until the review ends.`,
+  );
   call.out.list(review.items, columns, 'Nothing to decide. End it: virga review finish');
 }
 
 /** The item that is meant: by the id of its guest, the beginning of it, or its name where that is clear. */
 function itemOf(review: ReviewView, name: string): Item {
-  const found = review.items.filter((item) => item.guestId === name || item.name === name || (name.length >= 8 && item.guestId.startsWith(name)));
+  const found = review.items.filter(
+    (item) => item.guestId === name || item.name === name || (name.length >= 8 && item.guestId.startsWith(name)),
+  );
   const [item] = found;
   if (!item) throw usage(`the review has no item "${name}"; see: virga review list`);
-  if (new Set(found.map((each) => each.guestId)).size > 1) throw usage(`"${name}" is the name of several items; give the id`);
+  if (new Set(found.map((each) => each.guestId)).size > 1)
+    throw usage(`"${name}" is the name of several items; give the id`);
   return item;
 }
 
-async function decide(call: Call): Promise<undefined> {
+async function decide(call: Call): Promise<void> {
   const [name = '', word = ''] = call.args;
   const decision = oneOf(word, ['adopt', 'destroy', 'keep']);
   const item = itemOf(await call.client.call('site.review', call.look), name);
@@ -44,14 +49,17 @@ async function decide(call: Call): Promise<undefined> {
   call.out.line(`${item.name}: ${decision}; ${counted(review.items.length, 'item')} left`);
 }
 
-async function finish(call: Call): Promise<undefined> {
+async function finish(call: Call): Promise<void> {
   const before = await call.client.call('site.review', call.look);
   if (!before.pending) {
     call.out.document(before);
     call.out.line('No review is pending already.');
     return;
   }
-  await confirm(call, `This ends the review with ${counted(before.items.length, 'item')} undecided; from then on orders may destroy again`);
+  await confirm(
+    call,
+    `This ends the review with ${counted(before.items.length, 'item')} undecided; from then on orders may destroy again`,
+  );
   const review = await call.client.call('site.reviewed', { body: {}, ...call.change });
   call.out.document(review);
   call.out.line('The review is over.');

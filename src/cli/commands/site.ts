@@ -30,7 +30,13 @@ function statusLines(status: SiteStatusView, call: Call): string[] {
     `Promised  ${promised.cpus} of ${total.cpus} CPUs, ${mib(promised.memoryMiB)} of ${mib(total.memoryMiB)} memory, ${mib(promised.diskMiB)} of ${mib(total.diskMiB)} disk`,
   ];
   if (status.review)
-    lines.push('', paint('busy', `Restored ${ago(status.review.restoredAt)} from a backup of ${ago(status.review.backupAt)}: nothing is destroyed until "virga review finish".`));
+    lines.push(
+      '',
+      paint(
+        'busy',
+        `Restored ${ago(status.review.restoredAt)} from a backup of ${ago(status.review.backupAt)}: nothing is destroyed until "virga review finish".`,
+      ),
+    );
   if (!status.leading) lines.push('', paint('busy', 'This controller does not lead; what it shows may be behind.'));
   if (status.problems.length > 0) {
     lines.push('', paint('bad', counted(status.problems.length, 'problem')));
@@ -39,7 +45,7 @@ function statusLines(status: SiteStatusView, call: Call): string[] {
   return lines;
 }
 
-async function status(call: Call<{ readonly watch?: boolean }>): Promise<undefined> {
+async function status(call: Call<{ readonly watch?: boolean }>): Promise<void> {
   const look = (): Promise<SiteStatusView> => call.client.call('site.status', call.look);
   if (call.options.watch !== true) {
     const answer = await look();
@@ -55,7 +61,10 @@ async function status(call: Call<{ readonly watch?: boolean }>): Promise<undefin
     });
     if (answer instanceof VirgaError) call.io.stderr.write(`virga: ${plain(answer.message)}; trying again\n`);
     else if (call.out.json) call.out.record(answer);
-    else call.io.stdout.write(`${live ? '\u001b[H\u001b[2J' : ''}${statusLines(answer, call).join('\n')}\n${live ? '' : '\n'}`);
+    else
+      call.io.stdout.write(
+        `${live ? '\u001b[H\u001b[2J' : ''}${statusLines(answer, call).join('\n')}\n${live ? '' : '\n'}`,
+      );
     await pause(2000, call.io.interrupted);
   }
 }
@@ -82,7 +91,7 @@ const tell = (call: Call, event: EventView): void => {
   else call.out.lines([eventLine(event, call)]);
 };
 
-async function events(call: Call<EventOptions>): Promise<undefined> {
+async function events(call: Call<EventOptions>): Promise<void> {
   const { after, limit, subject, type, follow } = call.options;
   const filter = { ...(subject === undefined ? {} : { subject }), ...(type === undefined ? {} : { type }) };
   const query = { ...filter, limit: limit ?? 50, ...(after === undefined ? {} : { after }) };
@@ -119,7 +128,8 @@ async function followEvents(call: Call, filter: object, since: number): Promise<
       }
     } catch (error) {
       const code = error instanceof VirgaError ? error.code : 'site_unreachable';
-      if (call.io.interrupted.aborted || !['site_unreachable', 'not_leading', 'store_unavailable'].includes(code)) throw error;
+      if (call.io.interrupted.aborted || !['site_unreachable', 'not_leading', 'store_unavailable'].includes(code))
+        throw error;
       if (!told) call.out.note('The connection is broken; trying again …');
       told = true;
     }

@@ -34,7 +34,10 @@ export class LiveSite {
   async read(signal: AbortSignal): Promise<number> {
     const { client } = this.#call;
     const status = await client.call('site.status', { signal });
-    const [hosts, guests] = await Promise.all([listAll(client, 'host.list', {}, signal), listAll(client, 'guest.list', {}, signal)]);
+    const [hosts, guests] = await Promise.all([
+      listAll(client, 'host.list', {}, signal),
+      listAll(client, 'guest.list', {}, signal),
+    ]);
     this.#site = status.name;
     this.#hosts.clear();
     this.#guests.clear();
@@ -68,7 +71,7 @@ export class LiveSite {
 
 const redrawMs = 500;
 
-async function top(call: Call<{ readonly once?: boolean }>): Promise<undefined> {
+async function top(call: Call<{ readonly once?: boolean }>): Promise<void> {
   const site = new LiveSite(call);
   const signal = call.io.interrupted;
   // The first reading tells at once when there is no site.
@@ -76,10 +79,10 @@ async function top(call: Call<{ readonly once?: boolean }>): Promise<undefined> 
   const board = new LiveBoard(call.io);
   if (call.out.json) {
     const { hosts, guests } = site.state;
-    return call.out.document({ hosts, guests }) as undefined;
+    return call.out.document({ hosts, guests });
   }
   if (!board.live || call.options.once === true)
-    return call.out.lines(renderBoard(site.state, call.out.width ?? 100, call.out.paint)) as undefined;
+    return call.out.lines(renderBoard(site.state, call.out.width ?? 100, call.out.paint));
   const ended = new AbortController();
   const following = site.follow(AbortSignal.any([signal, ended.signal]));
   try {

@@ -18,7 +18,11 @@ async function* stored(call: Call, image: ImageView, offset: number, size: numbe
     const before = at;
     try {
       const headers = at > 0 ? { range: `bytes=${at}-` } : {};
-      const answer = await call.client.raw('image.download', { params: { image: image.id }, headers, signal: call.io.interrupted });
+      const answer = await call.client.raw('image.download', {
+        params: { image: image.id },
+        headers,
+        signal: call.io.interrupted,
+      });
       let skip = answer.statusCode === 206 ? 0 : at;
       for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
         const fresh = chunk.subarray(Math.min(skip, chunk.length));
@@ -26,7 +30,11 @@ async function* stored(call: Call, image: ImageView, offset: number, size: numbe
         at += fresh.length;
         if (fresh.length > 0) yield fresh;
       }
-      if (at < size) throw new VirgaError('site_unreachable', { where: 'the site', detail: `it ended after ${at} of ${size} bytes` });
+      if (at < size)
+        throw new VirgaError('site_unreachable', {
+          where: 'the site',
+          detail: `it ended after ${at} of ${size} bytes`,
+        });
     } catch (error) {
       if (call.io.interrupted.aborted) throw new Interrupted();
       if (at > before) attempt = 0;
@@ -39,7 +47,7 @@ async function* stored(call: Call, image: ImageView, offset: number, size: numbe
 
 async function digestOf(file: FileHandle, size: number, digest: Digest): Promise<void> {
   const buffer = Buffer.allocUnsafe(1024 * 1024);
-  for (let at = 0; at < size; ) {
+  for (let at = 0; at < size;) {
     const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, size - at), at);
     if (bytesRead === 0) throw usage('the part that was fetched before became shorter; remove it');
     digest.update(buffer.subarray(0, bytesRead));
@@ -47,7 +55,7 @@ async function digestOf(file: FileHandle, size: number, digest: Digest): Promise
   }
 }
 
-export async function downloadImage(call: Call<{ readonly force?: boolean }>): Promise<undefined> {
+export async function downloadImage(call: Call<{ readonly force?: boolean }>): Promise<void> {
   const [name = '', path = ''] = call.args;
   const image = await call.client.call('image.show', { params: { image: name }, ...call.look });
   const copy = image.status.stored;
@@ -58,7 +66,8 @@ export async function downloadImage(call: Call<{ readonly force?: boolean }>): P
     () => undefined,
   );
   if (exists === 'folder') throw usage(`${path} is a folder; name a file in it`);
-  if (exists !== undefined && call.options.force !== true) throw usage(`${path} exists already; choose another name, or --force`);
+  if (exists !== undefined && call.options.force !== true)
+    throw usage(`${path} exists already; choose another name, or --force`);
   await toFile(call, image, copy, path);
   call.out.document({ file: path, sizeBytes: copy.sizeBytes, sha512: copy.sha512 });
   call.out.line(`${path}  ${bytes(copy.sizeBytes)}  verified`);
@@ -66,7 +75,7 @@ export async function downloadImage(call: Call<{ readonly force?: boolean }>): P
 
 type Copy = NonNullable<ImageView['status']['stored']>;
 
-async function toStdout(call: Call, image: ImageView, copy: Copy): Promise<undefined> {
+async function toStdout(call: Call, image: ImageView, copy: Copy): Promise<void> {
   if (call.out.json) throw usage('--json and "-" cannot both have standard output');
   const digest = new Digest();
   for await (const chunk of stored(call, image, 0, copy.sizeBytes)) {
@@ -112,5 +121,9 @@ async function toFile(call: Call, image: ImageView, copy: Copy, path: string): P
 
 function verify(actual: string, image: ImageView, copy: Copy): void {
   if (actual !== copy.sha512)
-    throw new Failure(exitCodes.refused, 'image_digest', { what: `image "${image.name}"`, actual, expected: copy.sha512 });
+    throw new Failure(exitCodes.refused, 'image_digest', {
+      what: `image "${image.name}"`,
+      actual,
+      expected: copy.sha512,
+    });
 }

@@ -49,7 +49,7 @@ async function openFile(path: string): Promise<Source> {
 }
 
 async function* readHandle(file: FileHandle, path: string, offset: number, size: number): AsyncGenerator<Uint8Array> {
-  for (let at = offset; at < size; ) {
+  for (let at = offset; at < size;) {
     const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, size - at));
     const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
     if (bytesRead === 0) throw usage(`${path} became shorter while it was read (${at} of ${size} bytes)`);
@@ -123,11 +123,14 @@ async function openUrl(io: Io, url: string): Promise<Source> {
   const { response } = first;
   if (!response.ok) {
     first.stop();
-    throw new Failure(exitCodes.refused, 'usage', { detail: `${url} answered ${response.status} ${response.statusText}` });
+    throw new Failure(exitCodes.refused, 'usage', {
+      detail: `${url} answered ${response.status} ${response.statusText}`,
+    });
   }
   const size = Number(response.headers.get('content-length') ?? Number.NaN);
   const label = basename(new URL(url).pathname) || url;
-  if (!Number.isSafeInteger(size) || response.headers.get('content-encoding') !== null) return spool(io, url, label, first);
+  if (!Number.isSafeInteger(size) || response.headers.get('content-encoding') !== null)
+    return spool(io, url, label, first);
   if (size === 0) throw usage(`${url} is empty`);
   const tag = response.headers.get('etag') ?? response.headers.get('last-modified') ?? undefined;
   return {
@@ -158,7 +161,8 @@ async function* readUrl(io: Io, remote: Remote, offset: number, first: Fetched):
         const fresh = chunk.subarray(Math.min(skip, chunk.length));
         skip -= chunk.length - fresh.length;
         if (fresh.length === 0) continue;
-        if (at + fresh.length > remote.size) throw usage(`${remote.url} sends more than the ${remote.size} bytes it announced`);
+        if (at + fresh.length > remote.size)
+          throw usage(`${remote.url} sends more than the ${remote.size} bytes it announced`);
         at += fresh.length;
         yield fresh;
       }

@@ -23,7 +23,9 @@ async function announce(call: Call, source: Source, image: Announced): Promise<{
   const body = { ...image, sizeBytes: source.size };
   const idempotencyKey = randomUUID();
   try {
-    const made = await repeating(call.io.interrupted, () => call.client.call('image.add', { body, idempotencyKey, ...call.change }));
+    const made = await repeating(call.io.interrupted, () =>
+      call.client.call('image.add', { body, idempotencyKey, ...call.change }),
+    );
     return { image: made, resumed: false };
   } catch (error) {
     if (!(error instanceof VirgaError) || error.code !== 'name_taken') throw error;
@@ -54,18 +56,27 @@ async function sendPart(call: Call, image: string, from: number, part: Uint8Arra
   for (let attempt = 0; ; attempt += 1) {
     try {
       if (attempt > 0) at = await offsetOf(call, image);
-      if (at < from || at > from + part.length) throw new VirgaError('upload_offset', { name: image, expected: at, given: from });
+      if (at < from || at > from + part.length)
+        throw new VirgaError('upload_offset', { name: image, expected: at, given: from });
       if (at === from + part.length) return at;
       const bytes = part.subarray(at - from);
       const headers = { 'upload-offset': String(at) };
-      const answer = await call.client.raw('image.upload', { params: { image }, bytes, headers, timeoutMs: 120_000, ...call.change });
+      const answer = await call.client.raw('image.upload', {
+        params: { image },
+        bytes,
+        headers,
+        timeoutMs: 120_000,
+        ...call.change,
+      });
       await answer.body.dump();
       return from + part.length;
     } catch (error) {
       if (call.io.interrupted.aborted) throw new Interrupted();
       const passing =
         error instanceof VirgaError &&
-        (['site_unreachable', 'not_leading', 'store_unavailable', 'overloaded', 'timeout', 'conflict'].includes(error.code) ||
+        (['site_unreachable', 'not_leading', 'store_unavailable', 'overloaded', 'timeout', 'conflict'].includes(
+          error.code,
+        ) ||
           (error.code === 'upload_offset' && attempt === 0));
       if (!passing || attempt >= tries) throw error;
       await pause(Math.min(500 * 2 ** attempt, 10_000), call.io.interrupted);
@@ -115,7 +126,8 @@ async function finish(call: Call, image: ImageView, actual: string, expected: st
     call.client.call('image.finish', { params: { image: image.id }, body: {}, timeoutMs: 60_000, ...call.change }),
   );
   // The site refuses a wrong digest by itself when it was announced; the bytes that were read are judged here too.
-  if (expected !== undefined && expected !== actual) throw new VirgaError('image_digest', { what: 'file', actual, expected });
+  if (expected !== undefined && expected !== actual)
+    throw new VirgaError('image_digest', { what: 'file', actual, expected });
   sentDigests.set(finished.id, actual);
   return finished;
 }
@@ -129,7 +141,10 @@ export async function awaitImage(call: Call, image: ImageView, seconds: number):
   const line = new StatusLine(call.io, call.out.json || call.out.quiet);
   const read = async (): Promise<{ seen: ImageView[]; revision: number }> => {
     const { revision } = await call.client.call('site.status', { signal: limit.signal });
-    return { seen: [await call.client.call('image.show', { params: { image: image.id }, signal: limit.signal })], revision };
+    return {
+      seen: [await call.client.call('image.show', { params: { image: image.id }, signal: limit.signal })],
+      revision,
+    };
   };
   try {
     const ready = await until(
@@ -137,7 +152,8 @@ export async function awaitImage(call: Call, image: ImageView, seconds: number):
       'image',
       read,
       (sight) => {
-        if (sight.what === 'gone' && sight.id === image.id) throw new VirgaError('not_found', { kind: 'image', name: image.name });
+        if (sight.what === 'gone' && sight.id === image.id)
+          throw new VirgaError('not_found', { kind: 'image', name: image.name });
         if (sight.what !== 'is' || sight.document.kind !== 'image' || sight.document.id !== image.id) return undefined;
         const { status } = sight.document;
         if (status.state === 'checking') line.show(`${image.name} is being checked and converted`);
@@ -167,5 +183,9 @@ function checkSent(image: ImageView): void {
   const sent = sentDigests.get(image.id);
   const { givenSha512 } = image.status;
   if (sent !== undefined && givenSha512 !== undefined && sent !== givenSha512)
-    throw new VirgaError('image_digest', { what: `image "${image.name}" on the site`, actual: givenSha512, expected: sent });
+    throw new VirgaError('image_digest', {
+      what: `image "${image.name}" on the site`,
+      actual: givenSha512,
+      expected: sent,
+    });
 }

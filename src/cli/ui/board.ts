@@ -30,9 +30,12 @@ function hostLine(host: HostView, guests: number, width: number, paint: Paint): 
   const dot = paint(toneOf(state), state === 'online' ? '●' : '○');
   const cpu = used ? `CPU ${gauge(used.cpuPercent / 100, 10)} ${pad(used.cpuPercent.toFixed(0), 3, true)} %` : '';
   const total = host.spec.capacity?.memoryMiB ?? measured?.memoryMiB ?? 0;
-  const memory = used && total > 0 ? `memory ${gauge(used.memoryMiB / total, 10)} ${mib(used.memoryMiB)} of ${mib(total)}` : '';
+  const memory =
+    used && total > 0 ? `memory ${gauge(used.memoryMiB / total, 10)} ${mib(used.memoryMiB)} of ${mib(total)}` : '';
   const word = state === 'online' ? (host.spec.cordoned ? 'cordoned' : '') : `${state}, heard ${ago(lastHeardAt)}`;
-  const text = [pad(cut(host.name, 16), 16), pad(counted(guests, 'guest'), 10), cpu, memory, word].filter((each) => each !== '').join('  ');
+  const text = [pad(cut(host.name, 16), 16), pad(counted(guests, 'guest'), 10), cpu, memory, word]
+    .filter((each) => each !== '')
+    .join('  ');
   return `${dot} ${cut(plain(text), width - 2)}`;
 }
 
@@ -41,7 +44,10 @@ function columnsAt(now: number, hostName: (id: string | undefined) => string): C
     { title: 'GUEST', value: (guest) => guest.name, tone: 'bold' },
     { title: 'STATE', value: (guest) => guest.status.state, tone: 'state' },
     { title: 'HOST', value: (guest) => hostName(guest.status.placement?.hostId) },
-    { title: 'ADDRESS', value: (guest) => guest.spec.nics.map((nic) => nic.ipv4 ?? nic.ipv6).find((each) => each !== undefined) ?? '-' },
+    {
+      title: 'ADDRESS',
+      value: (guest) => guest.spec.nics.map((nic) => nic.ipv4 ?? nic.ipv6).find((each) => each !== undefined) ?? '-',
+    },
     { title: 'CPU', value: (guest) => cpuOf(guest), right: true },
     { title: 'MEMORY', value: (guest) => mib(guest.spec.memoryMiB), right: true },
     { title: 'UP', value: (guest) => upOf(guest, now), right: true },
@@ -61,20 +67,27 @@ const upOf = (guest: GuestView, now: number): string => {
 function noteOf(guest: GuestView): string {
   const { preparing, error } = guest.status.observed ?? {};
   if (guest.spec.held) return `held: ${guest.spec.held.reason}`;
-  if (preparing && guest.status.state === 'starting') return `${preparing.what} ${Math.round(preparing.progress * 100)} %`;
+  if (preparing && guest.status.state === 'starting')
+    return `${preparing.what} ${Math.round(preparing.progress * 100)} %`;
   return guest.status.stateReason ?? error?.message ?? guest.status.unplaced?.[0] ?? '';
 }
 
 /** States that want attention first; then by name. */
 const order = ['failed', 'unknown', 'pending', 'starting', 'stopping', 'deleting', 'paused', 'running', 'stopped'];
 const byUrgency = (a: GuestView, b: GuestView): number =>
-  order.indexOf(a.status.state) - order.indexOf(b.status.state) || a.name.localeCompare(b.name, 'en', { numeric: true });
+  order.indexOf(a.status.state) - order.indexOf(b.status.state) ||
+  a.name.localeCompare(b.name, 'en', { numeric: true });
 
 /**
  * The lines of the board, none wider than `width` columns. Pure: the same state gives the same lines.
  * @param height - lines at most; guests that do not fit are counted in the last line.
  */
-export function renderBoard(state: BoardState, width: number, paint: Paint = noPaint, height = Number.POSITIVE_INFINITY): string[] {
+export function renderBoard(
+  state: BoardState,
+  width: number,
+  paint: Paint = noPaint,
+  height = Number.POSITIVE_INFINITY,
+): string[] {
   const placed = new Map<string, number>();
   for (const guest of state.guests) {
     const id = guest.status.placement?.hostId;
@@ -85,21 +98,35 @@ export function renderBoard(state: BoardState, width: number, paint: Paint = noP
   const head = `${plain(state.site)}  ${counted(state.hosts.length, 'host')}, ${running} of ${counted(state.guests.length, 'guest')} running  ${new Date(state.now).toISOString().slice(11, 19)} UTC`;
   const lines = [paint('bold', cut(head, width))];
   if (state.brokenSince !== undefined)
-    lines.push(paint('bad', cut(`The site does not answer for ${span(state.now - state.brokenSince)}; below is what was seen last.`, width)));
+    lines.push(
+      paint(
+        'bad',
+        cut(`The site does not answer for ${span(state.now - state.brokenSince)}; below is what was seen last.`, width),
+      ),
+    );
   lines.push('');
   const hosts = [...state.hosts].sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   const messages = (state.messages ?? []).slice(-3).map((each) => paint('dim', cut(plain(each), width)));
   const room = height - lines.length - messages.length - (messages.length > 0 ? 1 : 0);
   const hostRoom = Math.min(hosts.length, Math.max(1, Math.floor(room / 2)));
   lines.push(...hosts.slice(0, hostRoom).map((host) => hostLine(host, placed.get(host.id) ?? 0, width, paint)));
-  if (hostRoom < hosts.length) lines.push(paint('dim', cut(`… ${counted(hosts.length - hostRoom, 'host')} more`, width)));
+  if (hostRoom < hosts.length)
+    lines.push(paint('dim', cut(`… ${counted(hosts.length - hostRoom, 'host')} more`, width)));
   lines.push('');
-  lines.push(...guestLines(state, (id) => names.get(id ?? '') ?? '-', width, paint, height - lines.length - messages.length - 1));
+  lines.push(
+    ...guestLines(state, (id) => names.get(id ?? '') ?? '-', width, paint, height - lines.length - messages.length - 1),
+  );
   if (messages.length > 0) lines.push('', ...messages);
   return lines;
 }
 
-function guestLines(state: BoardState, hostName: (id: string | undefined) => string, width: number, paint: Paint, room: number): string[] {
+function guestLines(
+  state: BoardState,
+  hostName: (id: string | undefined) => string,
+  width: number,
+  paint: Paint,
+  room: number,
+): string[] {
   if (state.guests.length === 0) return [paint('dim', cut('No guests.', width))];
   const sorted = [...state.guests].sort(byUrgency);
   const fits = Math.max(1, room - 2);

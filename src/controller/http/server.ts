@@ -50,6 +50,10 @@ export async function buildServer(services: Services): Promise<{ app: FastifyIns
     requestTimeout: 0,
     genReqId: () => services.ids.uuid(),
     routerOptions: { maxParamLength: 200 },
+    // What is wrong before a route is found: a path that is not percent-encoded, say.
+    frameworkErrors: (error, request, reply) => {
+      void fail(services, error, request, reply);
+    },
     serverFactory: (handler) => {
       listener = handler;
       return createServer();
@@ -63,8 +67,7 @@ export async function buildServer(services: Services): Promise<{ app: FastifyIns
   app.addHook('onResponse', async (request, reply) => record(services, request, reply));
   const handlers = allHandlers(services);
   for (const [operation, route] of Object.entries(routes) as [Operation, Route][])
-    if (operation in handlers)
-      serve(app, services, operation, route, handlers[operation as HttpOperation]);
+    if (operation in handlers) serve(app, services, operation, route, handlers[operation as HttpOperation]);
   agentRoutes(app, services);
   await app.ready();
   if (!listener) throw new TypeError('no listener was made');

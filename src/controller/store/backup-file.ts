@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 import { VirgaError } from '../../core/errors.ts';
 import { backupDamaged } from './backup-format.ts';
+import { passphraseIdentity, passphraseRecipient } from './passphrase.ts';
 
 /** To whom a backup is encrypted: age public keys (`age1…`), or one passphrase. */
 export type Encryption = { readonly recipients: readonly string[] } | { readonly passphrase: string };
@@ -26,7 +27,7 @@ export interface WrittenFile {
 export function encrypterFor(encryption: Encryption): Encrypter {
   const encrypter = new Encrypter();
   try {
-    if ('passphrase' in encryption) encrypter.setPassphrase(encryption.passphrase);
+    if ('passphrase' in encryption) encrypter.addRecipient(passphraseRecipient(encryption.passphrase));
     else for (const recipient of encryption.recipients) encrypter.addRecipient(recipient);
   } catch (error) {
     throw new VirgaError(
@@ -142,7 +143,7 @@ async function isEncrypted(path: string): Promise<boolean> {
 async function decrypt(file: AsyncIterable<Uint8Array>, decryption: Decryption): Promise<AsyncIterable<Uint8Array>> {
   const decrypter = new Decrypter();
   try {
-    if ('passphrase' in decryption) decrypter.addPassphrase(decryption.passphrase);
+    if ('passphrase' in decryption) decrypter.addIdentity(passphraseIdentity(decryption.passphrase));
     else for (const identity of decryption.identities) decrypter.addIdentity(identity);
     return await decrypter.decrypt(ReadableStream.from(file));
   } catch (error) {

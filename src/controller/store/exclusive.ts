@@ -19,6 +19,7 @@ export async function lockExclusively(path: string, refusal: VirgaError, waitMs:
     ['-w', (waitMs / 1000).toFixed(3), '-E', '75', path, 'sh', '-c', 'echo held; exec cat >/dev/null'],
     { stdio: ['pipe', 'pipe', 'ignore'], detached: true },
   );
+  holder.stdin.on('error', () => undefined);
   const ended = once(holder, 'exit').then(
     () => false,
     (error: unknown) => error,

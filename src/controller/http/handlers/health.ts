@@ -17,6 +17,8 @@ export function healthHandlers(services: Services): Handlers<keyof typeof health
     'health.ready': async () => {
       if (state.leadership !== 'leading') throw new VirgaError('not_leading');
       await store.ping();
+      // A new site has no authority for its first moments, and then nobody could join.
+      services.authority();
       return { text: 'ready\n', type: plain };
     },
     'health.metrics': async () => ({ text: await metrics.registry.metrics(), type: metrics.registry.contentType }),
