@@ -93,24 +93,13 @@ export function domainXml(spec: DomainSpec, choice: EngineChoice, startedAt: Ins
 function adoptedXml(adopted: AdoptedDomain, identity: DomainIdentity): string {
   const root = parseXml(adopted.xml, { root: 'domain' });
   const existing = child(root, 'metadata');
-  const others = existing ? children(existing).concat(foreignChildren(existing)) : [];
+  const others = existing ? children(existing).filter((each) => each.namespaceURI !== metadataUri) : [];
   if (existing) root.removeChild(existing);
   const metadata = el('metadata', null, ...others, identityElement(identity, true));
   const attrs: Record<string, string> = {};
   for (const { name, value } of Array.from(root.attributes)) attrs[name] = value;
   delete attrs['id'];
-  return toXml(el('domain', attrs, ...children(root), metadata, ...foreignChildren(root)));
-}
-
-/** Elements of other namespaces (of other managers, or the hypervisor's own), but ours. */
-function foreignChildren(parent: XmlElement): XmlElement[] {
-  const found: XmlElement[] = [];
-  for (let node = parent.firstChild; node !== null; node = node.nextSibling) {
-    if (node.nodeType !== 1) continue;
-    const element = node as XmlElement;
-    if (element.namespaceURI && element.namespaceURI !== metadataUri) found.push(element);
-  }
-  return found;
+  return toXml(el('domain', attrs, ...children(root), metadata));
 }
 
 function osElement(spec: DomainSpec, { uefiCode }: EngineChoice): XmlSpec {

@@ -26,6 +26,8 @@ export type RequestListener = (request: IncomingMessage, response: ServerRespons
 /** Largest JSON body. Images come as bytes, which are never buffered. */
 export const bodyLimit = 1024 * 1024;
 const maxReason = 500;
+/** Milliseconds for which the rest of a refused body is read and thrown away. */
+const drainMs = 10_000;
 const keyPattern = /^[\x21-\x7e]{1,128}$/;
 
 export function allHandlers(services: Services): Handlers<HttpOperation> {
@@ -196,10 +198,21 @@ async function fail(services: Services, error: unknown, request: FastifyRequest,
   if (shown.status === 401) void reply.header('www-authenticate', 'Bearer realm="virga"');
   if (shown.code === 'overloaded' || shown.code === 'not_leading' || shown.code === 'store_unavailable')
     void reply.header('retry-after', '1');
-  // HEAD has no body, and what is left of a refused upload is not read for ever.
+  // HEAD has no body.
   if (request.method === 'HEAD') void reply.header('virga-error', encodeURIComponent(body));
-  if (!request.raw.complete) void reply.header('connection', 'close');
+  if (!request.raw.complete) drain(request.raw, reply);
   await reply.code(shown.status).headers(plainHeaders(request.id)).type('application/json; charset=utf-8').send(body);
+}
+
+/**
+ * A client that is still sending would take a hang-up for a broken connection and never see the answer: so the rest is
+ * read and thrown away for a while, and then the line is cut.
+ */
+function drain(request: IncomingMessage, reply: FastifyReply): void {
+  void reply.removeHeader('connection');
+  request.resume();
+  const timer = setTimeout(() => request.destroy(), drainMs).unref();
+  request.once('close', () => clearTimeout(timer));
 }
 
 function plainHeaders(id: string): Record<string, string> {
