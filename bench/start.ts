@@ -3,7 +3,7 @@
  * same host: what Virga adds. Ten of each, one at a time and in turn, so that both see the same machine.
  */
 import type { GuestView } from '../src/api/schemas.ts';
-import { uploadImage } from '../src/cli/upload.ts';
+import { uploadFile } from '../src/site/upload.ts';
 import { parseXml, toXml } from '../src/libvirt/index.ts';
 import { openLab, type Lab } from '../src/site/lab.ts';
 import { until } from '../src/site/ready.ts';
@@ -17,7 +17,13 @@ const host = 'alder';
 async function prepare(lab: Lab): Promise<void> {
   const tiny = await tinyImage();
   const { plan } = lab.testbed;
-  await uploadImage(lab.client, { file: tiny.path, name: 'tiny', format: tiny.format });
+  await uploadFile(lab.client, {
+    path: tiny.path,
+    name: 'tiny',
+    format: tiny.format,
+    sha512: tiny.sha512,
+    bytes: tiny.bytes,
+  });
   await lab.client.call('network.create', {
     body: {
       name: 'lab',

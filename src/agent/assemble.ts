@@ -1,6 +1,6 @@
 /** Puts the real parts of one agent together; `main.ts` gives the effects, tests give another controller. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClientOptions } from '../libvirt/index.ts';
@@ -72,6 +72,7 @@ export async function assembleAgent(
   const { dataDir } = settings;
   // The emulator's user passes through to disks and images; only root lists.
   await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  await chmod(dataDir, 0o711);
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const session = await currentSession(world.files, world.ids, bootId);
   const { hostId, siteId, agentVersion } = settings;

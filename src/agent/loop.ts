@@ -26,6 +26,9 @@ export interface LoopSettings {
   readonly everyMs?: number;
 }
 
+/** Milliseconds that steps under way have when the agent is stopped. */
+const stopMs = 10_000;
+
 interface Work {
   readonly done: Promise<void>;
   preparing?: { readonly what: string; readonly progress: number };
@@ -137,7 +140,11 @@ export class AgentLoop {
       await this.#pause(signal);
     }
     this.#stopListening?.();
-    await this.settled();
+    // Steps are short; one that hangs is taken up by the next life, like after a crash. Fetches are ended by the cache.
+    const steps = Promise.all([...this.#work.values()].map((work) => work.done));
+    const limit = new AbortController();
+    await Promise.race([steps, this.#ports.clock.sleep(stopMs, limit.signal).catch(() => undefined)]);
+    limit.abort();
   }
 
   /** Waits for a trigger, the next thing due, or the ordinary pace. */

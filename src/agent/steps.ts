@@ -5,12 +5,21 @@
 import { VirgaError } from '../core/errors.ts';
 import type { GuestStep } from '../core/host/actions.ts';
 import { noFailures, without, type GuestJournal } from '../core/host/journal.ts';
-import { nextLayer, withActive, withFailedSnapshot, withoutSnapshot, withSnapshot } from '../core/host/layers.ts';
+import {
+  chain,
+  nextLayer,
+  withActive,
+  withFailedSnapshot,
+  withoutSnapshot,
+  withSnapshot,
+} from '../core/host/layers.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
 import { startGuest } from './start.ts';
 import { growOffline, sweep, type StepContext } from './step-context.ts';
 
 const MiB = 1024 * 1024;
+/** Every layer makes reading slower and the domain's description longer; QEMU itself gives up at some hundreds. */
+const maxLayers = 64;
 
 /** Carries out one step. Rejects with VirgaError; the journal is then as far as it came. */
 export async function executeStep(
@@ -189,6 +198,11 @@ async function snapshot(
   if (!active) return;
   const layer = nextLayer(journal, active.image, active.file);
   const { ports, save } = context;
+  if (chain(journal, active.file).length >= maxLayers) {
+    const message = `its disk has ${maxLayers} layers already; a rebuild begins a new one`;
+    await save(withFailedSnapshot(journal, step.snapshotId, message, ports.clock.now()));
+    return;
+  }
   const intended = await save({ ...journal, freezing: { snapshotId: step.snapshotId, layer } });
   // A leftover of a snapshot that never came about has the same name, and libvirt refuses an existing file.
   await ports.disks.sweep(

@@ -55,7 +55,7 @@ async function readHidden(io: Io): Promise<string> {
       if (character === '\r' || character === '\n') return typed;
       if (character === '\u0003') throw new Interrupted();
       if (character === '\u0004') return typed;
-      if (character === '\u007f' || character === '\b') typed = [...typed].slice(0, -1).join('');
+      if (character === '\u007f' || character === '\b') typed = typed.replace(/.$/su, '');
       else if (typed.length < 4096) typed += character;
     }
   }

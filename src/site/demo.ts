@@ -7,7 +7,7 @@ import type { Client } from '../api/client.ts';
 import { VirgaError } from '../api/errors.ts';
 import type { GuestView } from '../api/schemas.ts';
 import { tinyImage } from '../testbed/index.ts';
-import { uploadImage } from '../cli/upload.ts';
+import { uploadFile } from './upload.ts';
 import { openLab, type Lab } from './lab.ts';
 import { guestsInState, until } from './ready.ts';
 import { serveReference, type ReferenceServer } from './reference-server.ts';
@@ -47,7 +47,7 @@ async function addImage(client: Client, stage: Stage): Promise<void> {
     tinyImage({ say: (line) => stage.note(line) }),
   );
   await stage.step(`adding it to the site (${(tiny.bytes / 1e6).toFixed(1)} MB)`, () =>
-    uploadImage(client, { file: tiny.path, name: 'tiny', format: tiny.format }),
+    uploadFile(client, { path: tiny.path, name: 'tiny', format: tiny.format, sha512: tiny.sha512, bytes: tiny.bytes }),
   );
 }
 
@@ -87,16 +87,16 @@ async function answers(lab: Lab, guests: readonly GuestView[], since: number): P
 /** Kills one guest's QEMU with SIGKILL, as no libvirt command would, and waits until it answers again. */
 async function killAndRecover(lab: Lab, victim: DemoResult['guests'][number]): Promise<DemoResult['recovered']> {
   const host = lab.testbed.host(victim.host);
-  const boots = async (): Promise<string> =>
-    (await lab.testbed.httpGet(victim.address, '/boot-id', { timeoutMs: 500 })).body;
-  const before = await boots();
+  const bootId = async (): Promise<string> =>
+    (await lab.testbed.httpGet(victim.address, '/boot-id', { timeoutMs: 1_000 })).body;
+  const before = (await lab.testbed.httpWait(victim.address, { path: '/boot-id', timeoutMs: 20_000 })).body;
   const pid = (await host.run(['cat', `/run/libvirt/qemu/${victim.name}.pid`])).trim();
   const killed = performance.now();
   await host.run(['kill', '-KILL', pid]);
   await until(
     `${victim.name} to answer again`,
     60_000,
-    async () => ((await boots()) === before ? undefined : true),
+    async () => ((await bootId()) === before ? undefined : true),
     50,
   );
   const answeredMs = Math.round(performance.now() - killed);
@@ -107,7 +107,16 @@ async function killAndRecover(lab: Lab, victim: DemoResult['guests'][number]): P
 async function play(lab: Lab, stage: Stage, options: DemoOptions, started: number): Promise<DemoResult> {
   await addImage(lab.client, stage);
   await addNetwork(lab);
-  stage.board(lab.client);
+  const endBoard = stage.board(lab.client);
+  try {
+    return await main(lab, stage, options, started);
+  } finally {
+    await endBoard();
+  }
+}
+
+/** The main job. */
+async function main(lab: Lab, stage: Stage, options: DemoOptions, started: number): Promise<DemoResult> {
   const since = performance.now();
   const created = await stage.step(`running ${options.guests} guests`, () =>
     lab.client.call('guest.run', {
@@ -179,7 +188,6 @@ export async function demo(options: DemoOptions): Promise<number> {
     }
     return 0;
   } finally {
-    stage.close();
     await reference?.close();
     stage.say('removing the demo');
     await lab?.close();

@@ -1,5 +1,5 @@
 /** The site as it is, as a site file: applied to the same site it changes nothing. */
-import { Document, type YAMLMap } from 'yaml';
+import { Document } from 'yaml';
 import type { GuestView, HostView, ImageView, NetworkView } from '../schemas.ts';
 import { sizeText } from './compare.ts';
 import type { SiteState } from './types.ts';
@@ -116,7 +116,7 @@ export function exportSite(site: string, state: SiteState): string {
     images: nonEmpty(entries(keep(state.images), imageEntry)),
     guests: nonEmpty(entries(keep(state.guests), (guest) => guestEntry(guest, state))),
   });
-  const document = new Document<YAMLMap>(content as never, { version: '1.2', aliasDuplicateObjects: false });
+  const document = new Document(content, { version: '1.2', aliasDuplicateObjects: false });
   document.commentBefore = [
     ' Site file of Virga. Images have no file or url here: give one to bring them to another site.',
     ...(left.length > 0 ? [' Not in this file:', ...left] : []),

@@ -175,7 +175,7 @@ function kindOf(node: Node): string {
   if (isSeq(node)) return 'a list';
   if (!isScalar(node) || node.value === null) return 'nothing';
   if (typeof node.value === 'string') return `the text "${node.value.slice(0, 40)}"`;
-  return typeof node.value === 'number' ? `the number ${node.value}` : String(node.value);
+  return typeof node.value === 'number' ? `the number ${node.value}` : `${node.value === true}`;
 }
 
 function article(shape: Shape): string {
@@ -229,8 +229,9 @@ function scalar(given: unknown, shape: Shape): { value?: unknown; problem?: stri
     case 'list':
     case 'map':
     case 'object':
-      return { problem: `must be ${article(shape)}, not ${not}` };
+      break;
   }
+  return { problem: `must be ${article(shape)}, not ${not}` };
 }
 
 const powers: Readonly<Record<string, number>> = { K: 1 / 1024, M: 1, G: 1024, T: 1024 ** 2 };

@@ -179,14 +179,19 @@ function guestSteps(file: SiteFile, state: SiteState): Step[] {
   );
 }
 
+interface Owned {
+  readonly name: string;
+  readonly id: string;
+  readonly origin?: string;
+  readonly deletionAt?: string;
+}
+
 /** What this file created once and no longer has. Never anything else. */
 function removalsOf(file: SiteFile, state: SiteState): (Step & { action: 'delete' })[] {
   const wanted = new Set(Object.entries(file.guests).flatMap(([stem, entry]) => guestNames(stem, entry.count)));
-  const ours = <
-    T extends { readonly name: string; readonly id: string; readonly origin?: string; readonly deletionAt?: string },
-  >(
+  const ours = (
     kind: PlanKind,
-    items: readonly T[],
+    items: readonly Owned[],
     has: (name: string) => boolean,
   ): (Step & { action: 'delete' })[] =>
     items

@@ -213,12 +213,13 @@ function schemaOf(shape: Shape): Record<string, unknown> {
         maxProperties: shape.most,
       };
     case 'object':
-      return {
-        ...about,
-        type: 'object',
-        properties: Object.fromEntries(Object.entries(shape.fields).map(([key, field]) => [key, schemaOf(field)])),
-        ...(shape.required ? { required: [...shape.required] } : {}),
-        additionalProperties: false,
-      };
+      break;
   }
+  return {
+    ...about,
+    type: 'object',
+    properties: Object.fromEntries(Object.entries(shape.fields).map(([key, field]) => [key, schemaOf(field)])),
+    ...(shape.required ? { required: [...shape.required] } : {}),
+    additionalProperties: false,
+  };
 }

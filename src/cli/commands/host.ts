@@ -84,7 +84,7 @@ function hostFacts(host: HostView): (readonly [string, string | undefined])[] {
         `${engineOf(host)}, libvirt ${status.engine.libvirtVersion}, ${status.engine.arch}, ${status.engine.firmwares.join(' and ')}`,
     ],
     ['Has', measured && amount(measured)],
-    ['Counts as', spec.capacity && amount(spec.capacity as { cpus?: number })],
+    ['Counts as', spec.capacity && amount(spec.capacity)],
     ['Kept for itself', amount(spec.reserved)],
     ['Overcommit', `CPU ${spec.overcommit.cpu}, memory ${spec.overcommit.memory}`],
     ['For guests', can && amount(can)],
@@ -212,12 +212,12 @@ const some = (value: object): object | undefined => {
 
 async function set(call: Call<SetOptions>): Promise<number> {
   const { options } = call;
-  const body = some({
+  const body: Body<'host.change'> | undefined = some({
     labels: options.setLabel && parseLabelChanges(options.setLabel),
     reserved: some({ cpus: options.reserveCpus, memoryMiB: options.reserveMemory, diskMiB: options.reserveDisk }),
     overcommit: some({ cpu: options.overcommitCpu, memory: options.overcommitMemory }),
     capacity: some({ cpus: options.capacityCpus, memoryMiB: options.capacityMemory, diskMiB: options.capacityDisk }),
-  }) as Body<'host.change'> | undefined;
+  });
   if (!body) throw usage('say what to change; see --help');
   const outcomes = await each(call.args, (host) =>
     repeating(call.io.interrupted, () => call.client.call('host.change', { params: { host }, body, ...call.change })),

@@ -96,6 +96,19 @@ describe('the host around the guests', { timeout: 120_000 }, () => {
     await bed.guestIs(1, 'back', ({ engine, restarts }) => engine === 'running' && restarts === 1);
   });
 
+  test('a guest with UEFI has firmware variables of its own', async () => {
+    const machine = { arch: 'x86_64', type: 'pc-q35-7.2', firmware: 'uefi', cpuModel: 'qemu64' } as const;
+    await bed.order(orderOf(2, bed.image, { machine }));
+    await bed.guestIs(2, 'running', ({ engine }) => engine === 'running');
+    const xml = await bed.host.run(['virsh', 'dumpxml', 'g2']);
+    assert.ok(xml.includes(bed.guestFile(2, 'uefi-vars.fd')));
+    assert.match(xml, /OVMF_CODE_4M\.fd/);
+    await bed.change(2, { want: 'remove' });
+    await bed.reportIs('without it', ({ gone }) => gone.length === 1);
+    await bed.unlist(2);
+    await bed.reportIs('silent about it', ({ gone }) => gone.length === 0);
+  });
+
   test('removed from the assignment, its domain is a stray: reported, and never touched', async () => {
     await bed.unlist(1);
     const report = await bed.reportIs('with a stray', ({ strays }) => strays.length === 1);

@@ -30,10 +30,14 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     assert.equal(guest.startSeq, 0);
     assert.deepEqual(guest.addresses[0], { source: 'assigned', family: 4, address });
     assert.match(await bed.host.run(['virsh', 'list', '--transient', '--no-autostart']), /g0 +running/);
-    const report = await bed.report();
-    assert.equal(report?.session.number, 1);
-    assert.deepEqual(report?.images, [bed.image.sha512]);
-    assert.ok(report?.network.bridges.includes('br0'));
+    const report = await bed.reportIs('with its facts', ({ engine }) => engine !== undefined);
+    assert.equal(report.engine?.kvm, false);
+    assert.ok(report.engine.machines.includes('pc-q35-7.2'), String(report.engine.machines));
+    assert.ok(report.engine.cpuModels.includes('qemu64'), String(report.engine.cpuModels));
+    assert.deepEqual(report.engine.firmwares, ['bios', 'uefi']);
+    assert.equal(report.session.number, 1);
+    assert.deepEqual(report.images, [bed.image.sha512]);
+    assert.ok(report.network.bridges.includes('br0'));
   });
 
   test('killed behind its back, it comes back by itself', async () => {
@@ -157,7 +161,7 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     assert.equal(guest.exit?.reason, 'shutdown');
     await bed.change(0, { power: 'on', startSeq: 2 });
     await answers();
-    await inside('killall -9 qemu-ga acpid');
+    await inside('kill -9 $(pidof qemu-ga acpid)');
     await bed.change(0, { power: 'off', graceSeconds: 2 });
     const forced = await bed.guestIs(0, 'off', ({ engine }) => engine === 'absent');
     assert.equal(forced.exit?.reason, 'destroyed');

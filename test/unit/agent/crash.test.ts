@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { GuestOrder } from '../../../src/core/model/assignment.ts';
 import { parseJournal } from '../../../src/core/host/journal.ts';
 import { chain } from '../../../src/core/host/layers.ts';

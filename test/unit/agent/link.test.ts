@@ -16,6 +16,7 @@ import { systemClock } from '../../../src/effects/clock.ts';
 import { durableFiles } from '../../../src/effects/files.ts';
 import { join, renewalDue, renewIfDue } from '../../../src/agent/join.ts';
 import { imageTransport } from '../../../src/agent/link-images.ts';
+import { joinAgent, runAgent } from '../../../src/agent/main.ts';
 import { AgentLink } from '../../../src/agent/link.ts';
 import { readCredentials, type Credentials } from '../../../src/agent/tls.ts';
 import { assignment, hostId, image, siteId } from './fake-host.ts';
@@ -37,11 +38,14 @@ class TestController {
     this.server = createServer({ key, cert, ca: authority.pem, requestCert: true, rejectUnauthorized: false });
     const links = new WebSocketServer({ noServer: true });
     this.server.on('upgrade', (request, socket, head) => {
-      if (!(request.socket as TLSSocket).authorized) return socket.destroy();
+      if (!(request.socket as TLSSocket).authorized) {
+        socket.destroy();
+        return;
+      }
       links.handleUpgrade(request, socket, head, (accepted) => {
         this.sockets.push(accepted);
         accepted.on('message', (data) => {
-          this.messages.push(JSON.parse(String(data)) as { type: string });
+          this.messages.push(JSON.parse((data as Buffer).toString()) as { type: string });
           for (const wake of this.#waiting.splice(0)) wake();
         });
         accepted.on('close', () => this.#waiting.splice(0).forEach((wake) => wake()));
@@ -259,6 +263,43 @@ describe('joining', () => {
     } finally {
       link.close();
     }
+  });
+
+  test('a whole agent without libvirt: it connects, says what is missing, and stops when told to', async () => {
+    const dataDir = joinPath(folder, 'whole');
+    const { joined } = await joinAgent({ dataDir, url: site.url, token: site.token(), agentVersion: '0.0.1' });
+    assert.equal(joined, true);
+    site.messages.length = 0;
+    const stop = new AbortController();
+    const socket = joinPath(folder, 'no-such-socket');
+    const running = runAgent({
+      dataDir,
+      agentVersion: '0.0.1',
+      log: quiet,
+      socket,
+      engineType: 'qemu',
+      signal: stop.signal,
+    });
+    try {
+      await site.until(() => site.messages.some(({ type }) => type === 'hello'));
+      site.say({ type: 'welcome', protocol: 1, siteId, hostId, controllerVersion: '0' });
+      site.say({ type: 'assignment', assignment: assignment(7, []) });
+      const reports = (): HostReport[] =>
+        site.messages.flatMap((each) => (each.type === 'report' ? [each['report'] as HostReport] : []));
+      await site.until(() => reports().some((each) => each.assignmentGeneration === 7));
+      const last = reports().at(-1);
+      assert.match(last?.problems.join() ?? '', /libvirt/);
+      assert.equal(last?.session.number, 1);
+      assert.ok((last?.measured.memoryMiB ?? 0) > 0);
+      site.say({ type: 'ask', id: 9, ask: 'log', guestId: hostId, tailBytes: 100 });
+      await site.until(() => site.messages.some(({ type, id }) => type === 'answer' && id === 9));
+      assert.deepEqual(site.messages.at(-1)?.['value'], { text: '', truncated: false });
+    } finally {
+      stop.abort();
+      await running;
+    }
+    const kept = await files('whole').read('assignment.json');
+    assert.equal((JSON.parse(kept ?? '{}') as { generation?: number }).generation, 7);
   });
 
   test('a server with a certificate of another authority is not talked to', async () => {
