@@ -74,7 +74,8 @@ export class AgentLoop {
   async load(): Promise<void> {
     await this.#memory.load();
     this.#stopListening = this.#ports.engine.onChange((exit) => {
-      if (exit) this.#exits.set(exit.id, exit);
+      // Ends of domains that are not ours are nobody's business here.
+      if (exit && this.#memory.journals.has(exit.id)) this.#exits.set(exit.id, exit);
       this.wake();
     });
   }
@@ -285,7 +286,14 @@ export class AgentLoop {
     const code: ErrorCode = error instanceof VirgaError ? error.code : 'internal';
     log.warn(`guest ${step.do} failed`, { guest: order.name, code, detail: messageOf(error) });
     const journal = this.#memory.journals.get(order.id) ?? journalFor(order, undefined);
-    const outside: readonly ErrorCode[] = ['timeout', 'host_unreachable', 'disk_full', 'setup'];
+    const outside: readonly ErrorCode[] = [
+      'timeout',
+      'site_unreachable',
+      'not_found',
+      'image_digest',
+      'disk_full',
+      'setup',
+    ];
     const patient = step.do !== 'start' || outside.includes(code);
     const failed = noteFailure(journal, { code, message: messageOf(error) }, clock.now(), patient);
     // While the engine may still be creating it, `starting` must stay: the next look tells what became of it.
@@ -311,16 +319,21 @@ export class AgentLoop {
     });
   }
 
-  /** Destroys a domain that no assignment lists, after a person's review. */
+  /** True for guests that the assignment lists. */
+  lists(id: Uuid): boolean {
+    return this.#memory.assignment?.guests.some((order) => order.id === id) ?? false;
+  }
+
+  /**
+   * Destroys a domain that carries our identity but is in no assignment, after a person's review.
+   * @throws VirgaError not_allowed · engine
+   */
   async destroyStray(id: Uuid): Promise<void> {
-    const listed = this.#memory.assignment?.guests.some((order) => order.id === id);
-    if (listed)
-      throw new VirgaError('not_allowed', {
-        state: 'assigned',
-        action: 'destroyed as a stray',
-        why: 'it is in the assignment',
-        name: id,
-      });
+    const ours = this.#seen?.guests.some((guest) => guest.id === id) ?? false;
+    if (this.lists(id) || !ours) {
+      const why = ours ? 'it is in the assignment' : 'there is no such domain with the identity of a guest';
+      throw new VirgaError('not_allowed', { state: 'no stray', action: 'destroyed as one', why, name: id });
+    }
     await this.#ports.engine.destroy(id);
     this.wake();
   }

@@ -151,6 +151,8 @@ async function answer(
   streams: AgentStreams,
   credentials: Credentials,
 ): Promise<unknown> {
+  if ((ask.ask === 'log' || ask.ask === 'open') && !loop.lists(ask.guestId))
+    throw new VirgaError('not_found', { kind: 'guest', name: ask.guestId });
   switch (ask.ask) {
     case 'log':
       return readSerial(serialPath(ask.guestId), Math.min(ask.tailBytes, maxTailBytes));

@@ -149,7 +149,7 @@ async function release(order: GuestOrder, journal: GuestJournal, { ports, save }
 }
 
 async function remove(order: GuestOrder, journal: GuestJournal, { ports, save }: StepContext): Promise<void> {
-  await ports.engine.destroy(order.id);
+  // Its domain is gone already: the plan saw to that. Destroying by id here could hit one that was given back.
   await ports.disks.removeAll(order.id);
   const gone = { generation: order.generation };
   const bare = without(journal, 'running', 'starting', 'stopping', 'active', 'freezing', 'applied', 'error');

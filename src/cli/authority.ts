@@ -3,8 +3,8 @@ import { X509Certificate } from 'node:crypto';
 import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls';
 import { VirgaError } from '../api/errors.ts';
 import type { Call } from './call.ts';
-import { confirm } from './confirm.ts';
-import { usage } from './failure.ts';
+import { canAsk, confirm } from './confirm.ts';
+import { exitCodes, Failure, usage } from './failure.ts';
 
 interface Met {
   /** True when this machine's own authorities vouch for it. */
@@ -64,12 +64,11 @@ export async function authorityOf(
     return mustBeAuthority(top, url);
   }
   if (trusted) return undefined;
+  const what = `${url} shows the certificate authority "${top.subject.replaceAll('\n', ', ')}" with the SHA-256 fingerprint\n  ${actual}\nCompare it with the site's (its invitations end with it). It will be believed from now on`;
   // --yes must not mean "believe anybody": an authority is compared by a person, or given.
-  const asking = { io: call.io, options: { ...call.options, yes: false } };
-  await confirm(
-    asking,
-    `${url} shows the certificate authority "${top.subject.replaceAll('\n', ', ')}" with the SHA-256 fingerprint\n  ${actual}\nCompare it with the site's (its invitations end with it). It will be believed from now on`,
-  );
+  if (!canAsk(call.io))
+    throw new Failure(exitCodes.declined, 'confirmation_required', { what, how: '--fingerprint SHA256, or --ca FILE' });
+  await confirm({ io: call.io, options: {} }, what);
   return mustBeAuthority(top, url);
 }
 

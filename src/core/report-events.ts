@@ -63,11 +63,24 @@ const endings: Readonly<Record<ExitReason, { readonly severity: NewEvent['severi
   unknown: { severity: 'warning', says: 'ended, nobody saw how' },
 };
 
+/** Somebody wanted its end: it is to be off or gone, or an order that passes through "off" is not yet carried out. */
+function wasAsked(before: Guest, after: Guest): boolean {
+  const { spec } = after;
+  if (spec.power === 'off' || after.deletionAt !== undefined) return true;
+  const done = before.status.observed;
+  return (
+    spec.startSeq > (done?.startSeq ?? 0) ||
+    spec.rebootSeq > (done?.rebootSeq ?? 0) ||
+    spec.rebuildSeq > (done?.rebuildSeq ?? 0) ||
+    (spec.revert?.seq ?? 0) > (done?.revertSeq ?? 0)
+  );
+}
+
 function exits(before: Guest, after: Guest, host: Host): readonly Details[] {
   const exit = after.status.observed?.exit;
   if (!exit || exit.exitAt === before.status.observed?.exit?.exitAt) return [];
   const evidence = { host: host.name, reason: exit.reason };
-  const asked = after.spec.power === 'off' && (exit.reason === 'shutdown' || exit.reason === 'destroyed');
+  const asked = (exit.reason === 'shutdown' || exit.reason === 'destroyed') && wasAsked(before, after);
   const { severity, says } = asked ? { severity: 'info' as const, says: 'was stopped' } : endings[exit.reason];
   return [
     {

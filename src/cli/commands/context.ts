@@ -109,8 +109,7 @@ export function contextCommands(program: Command, shell: Shell): void {
         .option('--fingerprint <sha256>', "SHA-256 of the site's certificate authority")
         .option('--socket-path <path>', 'a controller on this machine, by its unix socket')
         .option('--no-check', 'do not ask the site whether it answers')
-        .option('--force', 'replace a context of that name')
-        .option('-y, --yes', 'use the authorities of this machine without asking'),
+        .option('--force', 'replace a context of that name'),
     examples: [
       'context add lab https://virga.example.org:8443 --ca ca.pem --token-file token',
       'context add here --socket-path /run/virga/virga.sock',

@@ -175,7 +175,9 @@ export async function awaitImage(call: Call, image: ImageView, seconds: number):
 function refused(image: ImageView): VirgaError {
   const { error } = image.status;
   const how = `The image "${image.name}" stays as failed; delete it: virga image delete ${image.name}`;
-  return new VirgaError('image_refused', { detail: error?.message ?? 'no reason given', how });
+  // The image keeps the whole sentence; here it is said once.
+  const detail = (error?.message ?? 'no reason given').replace(/^The image is refused: /, '');
+  return new VirgaError('image_refused', { detail, how });
 }
 
 /** An upload that was taken up again with another file of the same size. */

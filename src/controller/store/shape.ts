@@ -2,7 +2,7 @@
  * What every store agrees on about a commit, whatever keeps it: which commits make no sense, which addresses a guest
  * holds, what text an event may carry.
  */
-import ipaddr from 'ipaddr.js';
+import { formatAddress, parseAddress } from '../../core/net/address.ts';
 import type { Instant, Uuid } from '../../core/model/resource.ts';
 import type { AnyResource, NewEvent } from '../../core/model/snapshot.ts';
 import type { Commit, CommitResult } from '../../ports.ts';
@@ -55,10 +55,10 @@ export function heldAddresses(resources: readonly AnyResource[]): readonly HeldA
   });
 }
 
-function canonical(address: string): string {
-  if (ipaddr.IPv4.isValidFourPartDecimal(address)) return ipaddr.IPv4.parse(address).toString();
-  if (ipaddr.IPv6.isValid(address) && !address.includes('%')) return ipaddr.IPv6.parse(address).toRFC5952String();
-  throw new TypeError(`"${address}" is no IP address`);
+function canonical(text: string): string {
+  const address = parseAddress(text);
+  if (!address) throw new TypeError(`"${text}" is no IP address`);
+  return formatAddress(address.family, address.value);
 }
 
 const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

@@ -19,7 +19,7 @@ import { imageTransport } from '../../../src/agent/link-images.ts';
 import { joinAgent, runAgent } from '../../../src/agent/main.ts';
 import { AgentLink } from '../../../src/agent/link.ts';
 import { readCredentials, type Credentials } from '../../../src/agent/tls.ts';
-import { assignment, hostId, image, siteId } from './fake-host.ts';
+import { assignment, hostId, image, order, siteId } from './fake-host.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
 
@@ -283,7 +283,7 @@ describe('joining', () => {
     try {
       await site.until(() => site.messages.some(({ type }) => type === 'hello'));
       site.say({ type: 'welcome', protocol: 1, siteId, hostId, controllerVersion: '0' });
-      site.say({ type: 'assignment', assignment: assignment(7, []) });
+      site.say({ type: 'assignment', assignment: assignment(7, [order(1, { power: 'off' })]) });
       const reports = (): HostReport[] =>
         site.messages.flatMap((each) => (each.type === 'report' ? [each['report'] as HostReport] : []));
       await site.until(() => reports().some((each) => each.assignmentGeneration === 7));
@@ -291,9 +291,16 @@ describe('joining', () => {
       assert.match(last?.problems.join() ?? '', /libvirt/);
       assert.equal(last?.session.number, 1);
       assert.ok((last?.measured.memoryMiB ?? 0) > 0);
-      site.say({ type: 'ask', id: 9, ask: 'log', guestId: hostId, tailBytes: 100 });
-      await site.until(() => site.messages.some(({ type, id }) => type === 'answer' && id === 9));
-      assert.deepEqual(site.messages.at(-1)?.['value'], { text: '', truncated: false });
+      const answer = async (id: number): Promise<unknown> => {
+        const found = () => site.messages.find((each) => each.type === 'answer' && each['id'] === id);
+        await site.until(() => found() !== undefined);
+        return found();
+      };
+      site.say({ type: 'ask', id: 9, ask: 'log', guestId: order(1).id, tailBytes: 100 });
+      assert.deepEqual(await answer(9), { type: 'answer', id: 9, ok: true, value: { text: '', truncated: false } });
+      site.say({ type: 'ask', id: 10, ask: 'log', guestId: hostId, tailBytes: 100 });
+      const values = { kind: 'guest', name: hostId };
+      assert.deepEqual(await answer(10), { type: 'answer', id: 10, ok: false, error: { code: 'not_found', values } });
     } finally {
       stop.abort();
       await running;

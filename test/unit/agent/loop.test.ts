@@ -238,7 +238,7 @@ describe('changes', () => {
   test('removed: destroyed, files deleted, reported until listed no more; then it may come again', async () => {
     const { host, loop, give } = await running();
     await give({ want: 'remove' });
-    assert.deepEqual(host.done, ['destroy 01', 'destroy 01', 'delete-files 01']);
+    assert.deepEqual(host.done, ['destroy 01', 'delete-files 01']);
     assert.deepEqual(host.report?.gone, [{ id: one, generation: 2 }]);
     assert.equal(host.disks.size, 0);
     loop.receive(assignment(3, []));
@@ -264,6 +264,11 @@ describe('changes', () => {
     assert.deepEqual(host.done, ['adopt 01', 'release 01']);
     assert.deepEqual(host.report?.gone, [{ id: one, generation: 2 }]);
     assert.deepEqual(host.foreign.get(one), adopted);
+    loop.receive(assignment(3, [{ ...bare, generation: 3, want: 'remove' }]));
+    await host.settle(loop);
+    assert.deepEqual(host.foreign.get(one), adopted, 'what was given back is not ours to destroy');
+    assert.ok(!host.done.includes('destroy 01'));
+    await assert.rejects(loop.destroyStray(one), { code: 'not_allowed' });
   });
 });
 
