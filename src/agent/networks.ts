@@ -2,8 +2,7 @@
  * Networks of one host. Bridges that the site has are looked at, never touched. For a NAT network we make a bridge with
  * the gateway's address and rules in our own nftables table; both go when the network is assigned no more.
  */
-import { readFile, writeFile } from 'node:fs/promises';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AssignedNetwork } from '../core/model/assignment.ts';
 import type { Uuid } from '../core/model/resource.ts';

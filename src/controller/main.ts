@@ -13,6 +13,7 @@ import { Authority, ownNames } from './ca.ts';
 import { Backups, type BackupSettings } from './backups.ts';
 import { Access, virga } from './http/access.ts';
 import { Doors, parseListen } from './http/listen.ts';
+import { warm } from './http/lists.ts';
 import { Metrics } from './http/metrics.ts';
 import { buildServer } from './http/server.ts';
 import type { Services } from './http/services.ts';
@@ -21,7 +22,7 @@ import { ImageWork } from './image-work.ts';
 import { openImageFiles } from './images/service.ts';
 import { Links } from './links.ts';
 import { Loop } from './loop.ts';
-import { become, findGroup, findUser, giveTo, type SystemUser } from './privileges.ts';
+import { become, findGroup, findUser, giveFolder, giveTo, type SystemUser } from './privileges.ts';
 import { SiteState } from './state.ts';
 import { StoreDoor } from './store-door.ts';
 import { openStore, type OpenDatabase } from './store/open.ts';
@@ -172,7 +173,7 @@ class Controller implements RunningController {
   async #drop(user: SystemUser): Promise<void> {
     await giveTo(this.#options.dataDir, user);
     await mkdir(this.#options.runFolder ?? '/run/virga', { recursive: true, mode: 0o755 });
-    await giveTo(this.#options.runFolder ?? '/run/virga', user);
+    await giveFolder(this.#options.runFolder ?? '/run/virga', user);
     become(user);
     this.#log.info('dropped privileges', { user: user.name });
   }
@@ -260,6 +261,7 @@ class Controller implements RunningController {
       return this.#fail(new VirgaError('setup', { detail, how: 'Restore both from one backup.' }));
     }
     this.#lead();
+    await warm(this.#state.snapshot, this.#stopping.signal);
   }
 
   async #identify(): Promise<void> {

@@ -50,6 +50,12 @@ export async function giveTo(folder: string, user: SystemUser): Promise<void> {
   for (const name of await readdir(folder)) await giveTo(join(folder, name), user);
 }
 
+/** Gives only the folder itself: others keep their sockets and folders in it. */
+export async function giveFolder(folder: string, user: SystemUser): Promise<void> {
+  const facts = await lstat(folder);
+  if (facts.isDirectory() && facts.uid === 0) await chown(folder, user.uid, user.gid);
+}
+
 /** Becomes the user and cannot come back. The order matters: groups first, the uid last. */
 export function become(user: SystemUser): void {
   if (process.getuid?.() !== 0) return;

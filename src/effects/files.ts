@@ -1,9 +1,15 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { Files } from '../ports.ts';
 
 const missing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+
+/** For a folder that could not be removed: false where that is as it should be. */
+function notEmpty(error: unknown): boolean {
+  if (['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+  throw error;
+}
 
 /** Makes a rename or a removal in a folder survive a power cut. */
 async function syncFolder(folder: string): Promise<void> {
@@ -60,7 +66,10 @@ export function durableFiles(root: string): Files {
     async remove(path) {
       const full = inside(path);
       await rm(full, { force: true });
-      await syncFolder(dirname(full)).catch((error: unknown) => {
+      const folder = dirname(full);
+      // `write` makes folders; the last file takes its folder with it, or one would stay for each guest there ever was.
+      const left = folder !== base && (await rmdir(folder).then(() => true, notEmpty)) ? dirname(folder) : folder;
+      await syncFolder(left).catch((error: unknown) => {
         if (!missing(error)) throw error;
       });
     },

@@ -31,7 +31,11 @@ export interface Lab {
   hosts(): Promise<readonly HostView[]>;
   /** SIGKILL, as a crash; resolves when it is gone. */
   killController(): Promise<void>;
+  /** SIGTERM; resolves when it and its database are gone. */
+  stopController(): Promise<void>;
   startController(): Promise<void>;
+  /** Fills the stopped controller's database from a backup file, as `virga restore --replace` does. */
+  restore(file: string): Promise<void>;
   killAgent(host: string): Promise<void>;
   startAgent(host: string): Promise<void>;
   /** Log lines of a part: `controller` or a host's name. */
@@ -117,6 +121,17 @@ class OpenLab implements Lab {
     this.#controller?.kill('SIGKILL');
     await this.#controller?.exited;
     this.#controller = undefined;
+  }
+
+  async stopController(): Promise<void> {
+    if (this.#controller) await stop([this.#controller], 15_000);
+    this.#controller = undefined;
+  }
+
+  async restore(file: string): Promise<void> {
+    const argv = selfArgv('restore', file, '--replace', '--data', this.dataDir);
+    const { code, stderr } = await this.testbed.switchExec(argv, { timeoutMs: 60_000 });
+    if (code !== 0) throw new Error(`virga restore ended with code ${code}: ${stderr.trim()}`);
   }
 
   async #join(host: TestbedHost): Promise<void> {

@@ -82,12 +82,17 @@ class Reader {
   }
 
   add(offset: number, detail: string): void {
-    if (this.problems.length < mostProblems) this.problems.push({ line: this.#counter.linePos(offset).line, detail });
+    this.#keep(this.#counter.linePos(offset).line, detail);
   }
 
   /** A problem with what stands at a path. */
   addAt(path: Path, detail: string): void {
-    if (this.problems.length < mostProblems) this.problems.push({ line: this.lines.get(path.join('.')) ?? 1, detail });
+    this.#keep(this.lines.get(path.join('.')) ?? 1, detail);
+  }
+
+  /** One line each, also where the text that it quotes has several. */
+  #keep(line: number, detail: string): void {
+    if (this.problems.length < mostProblems) this.problems.push({ line, detail: detail.replaceAll(/\s*\n\s*/g, '⏎') });
   }
 
   /** The plain value, or undefined after a problem. */

@@ -162,7 +162,7 @@ export function imageCommands(program: Command, shell: Shell): void {
     examples: [
       'image add debian-12.qcow2',
       'image add disk.img --format raw --name scratch',
-      'image add https://images.example.org/debian-12.qcow2 --sha512 $(cut -d" " -f1 SHA512)',
+      'image add https://images.example.org/debian-12.qcow2 --sha512 SUM',
     ],
     run: add,
   });

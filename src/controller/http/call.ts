@@ -31,7 +31,7 @@ export type Reply<O extends Operation> =
   /** One stored object, with its ETag; its text is made once. */
   | { readonly resource: AnyResource; readonly headers?: Headers }
   /** JSON in pieces. */
-  | { readonly pieces: Iterable<string>; readonly headers?: Headers }
+  | { readonly pieces: Iterable<Buffer>; readonly headers?: Headers }
   | { readonly text: string; readonly type: string; readonly headers?: Headers }
   | { readonly stream: Readable; readonly type: string; readonly status?: number; readonly headers?: Headers }
   /** Server-sent events, pushed until the client is gone. */

@@ -31,7 +31,13 @@ export function parseListen(text: string): ListenAddress {
   return { host: match[1] ?? match[2] ?? '', port };
 }
 
+/** The doors are open before there is somebody behind them: who comes so early is sent away, and tries again. */
+const tooEarly = (socket: Socket): void => {
+  socket.destroy();
+};
+
 function tune(server: Server | TlsServer): void {
+  server.on('connection', tooEarly);
   server.maxConnections = maxConnections;
   server.keepAliveTimeout = keepAliveMs;
   server.headersTimeout = headersMs;
@@ -82,6 +88,7 @@ export class Doors {
   serve(access: Access, listener: RequestListener, upgrade: UpgradeListener): void {
     this.#unix.on('connection', (socket: Socket) => access.accepted(socket));
     for (const server of [this.#unix, ...this.#tls]) {
+      server.off('connection', tooEarly);
       server.on('request', listener);
       server.on('upgrade', (request, socket, head) => {
         (socket as Socket).setTimeout(0);

@@ -1,9 +1,10 @@
 /** Writes a handler's reply. */
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
-import { etag, presentText } from '../../api/present.ts';
+import { etag } from '../../api/present.ts';
 import type { Operation, Route } from '../../api/routes.ts';
 import type { EventChannel, Reply } from './call.ts';
+import { documentBytes } from './lists.ts';
 
 const json = 'application/json; charset=utf-8';
 /** A client that takes nothing for so long is cut. */
@@ -20,7 +21,7 @@ export async function answer(
   if ('follow' in result) return followed(reply, result.follow, signal);
   if ('nothing' in result) return reply.send();
   if ('resource' in result)
-    return reply.header('etag', etag(result.resource)).type(json).send(presentText(result.resource));
+    return reply.header('etag', etag(result.resource)).type(json).send(documentBytes(result.resource));
   if ('pieces' in result) return reply.type(json).send(Readable.from(result.pieces));
   if ('text' in result) return reply.type(result.type).send(result.text);
   if ('stream' in result)

@@ -3,7 +3,7 @@
  * how far it is and is given what changed since, each object once and as it is now. So a slow one misses nothing but
  * what was overwritten meanwhile, and costs no memory; one that takes nothing for a minute is cut.
  */
-import { present, presentText } from '../../api/present.ts';
+import { present } from '../../api/present.ts';
 import { VirgaError } from '../../core/errors.ts';
 import { kinds, type Kind } from '../../core/model/resource.ts';
 import type { SiteEvent } from '../../core/model/snapshot.ts';
@@ -11,6 +11,7 @@ import type { Log, Store } from '../../ports.ts';
 import type { SiteState } from '../state.ts';
 import type { MirrorChange } from '../store/mirror.ts';
 import type { EventChannel } from './call.ts';
+import { documentBytes } from './lists.ts';
 
 /** Milliseconds between signs of life on a quiet stream; proxies cut at 30 to 60 s. */
 const heartbeatMs = 15_000;
@@ -97,7 +98,7 @@ function dataOf(change: MirrorChange): string {
     return JSON.stringify({ kind, id, name });
   }
   const { kind, id } = change.resource;
-  return `{"kind":"${kind}","id":"${id}","object":${presentText(change.resource)}}`;
+  return `{"kind":"${kind}","id":"${id}","object":${documentBytes(change.resource).toString()}}`;
 }
 
 export interface EventFilter {

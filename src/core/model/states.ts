@@ -126,9 +126,15 @@ export function guestState(guest: Guest, host: Host | undefined): { state: Guest
     return { state: 'unknown', reason: `host ${host?.name ?? placement.hostId} is silent` };
   if (!observed) return guest.spec.power === 'on' ? { state: 'starting', reason: 'order sent' } : { state: 'stopped' };
   if (observed.engine === 'running') return guest.spec.power === 'on' ? { state: 'running' } : { state: 'stopping' };
-  if (observed.engine === 'paused') return guest.spec.power === 'on' ? { state: 'paused' } : { state: 'stopping' };
+  if (observed.engine === 'paused') return whenPaused(guest);
   if (observed.engine === 'io-error') return { state: 'paused', reason: 'stopped at a disk error' };
   return whenDown(guest);
+}
+
+/** A guest that nobody wants paused is on its way: libvirt starts every guest paused, and its host resumes it. */
+function whenPaused({ spec }: Guest): { state: GuestState; reason?: string } {
+  if (spec.power === 'off') return { state: 'stopping' };
+  return spec.paused || spec.held ? { state: 'paused' } : { state: 'starting' };
 }
 
 function whenDown(guest: Guest): { state: GuestState; reason?: string } {

@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import type { AssignedNetwork } from '../../../src/core/model/assignment.ts';
 import { guestAddress, tinySeed } from '../../../src/testbed/index.ts';
 import { until } from '../../../src/testbed/proc.ts';
+import { LibvirtEngine } from '../../../src/agent/engine.ts';
 import { AgentBed } from './kit.ts';
 import { guestId, lan, orderOf } from './orders.ts';
 
@@ -82,6 +83,33 @@ describe('the host around the guests', { timeout: 120_000 }, () => {
       await assert.rejects(bed.testbed.httpGet('10.99.0.10', '/', { timeoutMs: 1000 }));
     } finally {
       outside.kill('SIGKILL');
+    }
+  });
+
+  test('the console, both ways', { timeout: 20_000 }, async () => {
+    const silent = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+    const engine = new LibvirtEngine({
+      client: { socket: bed.host.libvirtSocket },
+      hostName: 'alpha',
+      arch: 'x86_64',
+      kvm: async () => false,
+      now: Date.now,
+      log: silent,
+    });
+    try {
+      await engine.client.ready();
+      const terminal = await engine.console(guestId(1));
+      await terminal.write(Buffer.from('\necho typed-$((6 * 7))-\n'));
+      let seen = '';
+      for await (const chunk of terminal.incoming) {
+        seen += Buffer.from(chunk).toString('latin1');
+        if (seen.includes('typed-42-')) break;
+      }
+      assert.match(seen, /typed-42-/);
+      terminal.close();
+      await assert.rejects(engine.console(guestId(9)), { code: 'engine' });
+    } finally {
+      await engine.close();
     }
   });
 

@@ -13,6 +13,14 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
   const answers = (): Promise<unknown> => bed.testbed.httpWait(address, { body: 'g0', timeoutMs: 30_000 });
   const inside = (command: string): Promise<string> => bed.inside(0, command);
 
+  /** The guest answers HTTP before it hears of buttons and processors; its agent comes last. */
+  const wholeUp = (): Promise<unknown> =>
+    bed.guestIs(0, 'whole', ({ engine, agentConnected }) => engine === 'running' && agentConnected === true);
+  const makeDeaf = async (): Promise<void> => {
+    await wholeUp();
+    await inside('kill -9 $(pidof qemu-ga acpid)');
+  };
+
   before(async () => {
     bed = await AgentBed.open();
     await bed.startAgent();
@@ -101,6 +109,7 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
 
   test('a processor and memory are changed while it runs', async () => {
     const before = await bootId();
+    await wholeUp();
     await bed.change(0, { cpus: 2, memoryMiB: 160 });
     await bed.guestIs(0, 'larger', ({ cpus, memoryMiB }) => cpus === 2 && memoryMiB === 160);
     const cpus = async (): Promise<unknown> =>
@@ -161,7 +170,7 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     assert.equal(guest.exit?.reason, 'shutdown');
     await bed.change(0, { power: 'on', startSeq: 2 });
     await answers();
-    await inside('kill -9 $(pidof qemu-ga acpid)');
+    await makeDeaf();
     await bed.change(0, { power: 'off', graceSeconds: 2 });
     const forced = await bed.guestIs(0, 'off', ({ engine }) => engine === 'absent');
     assert.equal(forced.exit?.reason, 'destroyed');
@@ -191,6 +200,15 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     const log = async (): Promise<string> => readFile(bed.guestFile(0, 'serial.log'), 'utf8');
     assert.ok(await until(async () => (await log()).includes('still42written'), 10_000, 100));
     assert.ok(!(await log()).startsWith('\0'), 'QEMU went on at the old offset');
+  });
+
+  test('a reboot is asked for, and forced on a guest that does not listen', async () => {
+    const before = await bootId();
+    await makeDeaf();
+    await bed.change(0, { rebootSeq: 1, graceSeconds: 1 });
+    await bed.guestIs(0, 'rebooted', ({ rebootSeq, engine }) => rebootSeq === 1 && engine === 'running');
+    await answers();
+    assert.notEqual(await bootId(), before);
   });
 
   test('a removed guest is gone with its disks, and reported until it is listed no more', async () => {

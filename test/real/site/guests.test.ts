@@ -1,7 +1,7 @@
 /** The life of guests on a site of two hosts: every word of `virga guest`, seen from the API, libvirt and the guest. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { tinyImage } from '../../../src/testbed/index.ts';
@@ -52,8 +52,10 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     for (const guest of created) {
       const { status, spec } = await site.inState(guest.name, 'running');
       assert.equal(status.observed?.restarts, 0);
-      assert.ok(status.observed.addresses.some(({ source, address }) => source === 'assigned' && address === addressOf(guest)));
-      assert.equal(await site.ask(guest, '/instance-id'), `${guest.id}-0`.replace(/-0$/, ''), 'instance id');
+      assert.ok(
+        status.observed.addresses.some(({ source, address }) => source === 'assigned' && address === addressOf(guest)),
+      );
+      assert.equal(await site.ask(guest, '/instance-id'), `${guest.id}-1`, 'instance id');
       await until('user data', 15_000, async () =>
         (await site.ask(guest, '/user-data.log')) === `first boot of ${guest.name}` ? true : undefined,
       );
@@ -82,9 +84,11 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     assert.deepEqual(await names({ state: 'stopped' }), []);
     const host = await site.hostOf(await site.guest('web-1'));
     assert.ok((await names({ host: host.name })).includes('web-1'));
-    const { labels } = await site.client.call('guest.change', { params: { guest: 'web-2' }, body: { labels: { tier: null } } });
+    const { labels } = await site.client.call('guest.change', {
+      params: { guest: 'web-2' },
+      body: { labels: { tier: null } },
+    });
     assert.deepEqual(labels, { role: 'db' });
-    await refused('not_found', site.client.call('guest.list', { query: { host: 'nowhere' } }));
     await refused('invalid_request', site.client.call('guest.list', { query: { state: 'happy' } }));
   });
 
@@ -148,7 +152,7 @@ describe('guests of a site', { timeout: 240_000 }, () => {
 
   test('stop was polite, and a kept disk keeps its content over stop and start', async () => {
     const log = await site.client.raw('guest.log', { params: { guest: 'web-2' } });
-    assert.match(await log.body.text(), /tiny: power button/);
+    assert.match(await log.body.text(), /Requesting system poweroff/);
     await act('guest.start', 'web-2');
     const guest = await site.inState('web-2', 'running');
     await site.answers(guest);
@@ -177,8 +181,10 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     await site.rebooted(guest, boot);
     assert.equal(await site.ask(guest, '/cgi-bin/get?word'), 'before');
     await site.client.call('guest.unsnapshot', { params: { ...params, snapshot: 'then' } });
-    await site.guestIs('web-2', 'without snapshots', ({ spec, status }) =>
-      spec.snapshots.length === 0 && status.observed?.snapshots.length === 0 ? true : false,
+    await site.guestIs(
+      'web-2',
+      'without snapshots',
+      ({ spec, status }) => spec.snapshots.length === 0 && status.observed?.snapshots.length === 0,
     );
     assert.equal(await site.ask(guest, '/cgi-bin/get?word'), 'before');
   });
@@ -209,7 +215,7 @@ describe('guests of a site', { timeout: 240_000 }, () => {
   });
 
   test('powered off from inside it stays off', async () => {
-    await site.typed('fresh', '(usleep 300000; poweroff) &');
+    await site.typed('fresh', '(usleep 300000; poweroff) & true');
     const guest = await site.inState('fresh', 'stopped');
     assert.equal(guest.status.stateReason, 'powered off from inside');
     assert.equal(guest.spec.power, 'on');
@@ -220,7 +226,8 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     const uuid = '5b1b7c1e-6a4e-4a7c-9a53-0c4c0f3a7d11';
     const xml = `<domain type="qemu"><name>legacy</name><uuid>${uuid}</uuid><memory unit="MiB">${memoryMiB}</memory>
       <vcpu>1</vcpu><os><type arch="x86_64" machine="pc-q35-7.2">hvm</type></os></domain>`;
-    await host.run(['virsh', 'define', '/dev/stdin'], { input: xml });
+    await writeFile(join(host.dir, 'legacy.xml'), xml);
+    await host.run(['virsh', 'define', join(host.dir, 'legacy.xml')]);
     await host.run(['virsh', 'start', 'legacy']);
     const pid = (await host.run(['cat', '/run/libvirt/qemu/legacy.pid'])).trim();
     const seen = await site.hostIs('alder', 'aware of the foreign domain', ({ status }) => status.foreign.length === 1);
@@ -255,7 +262,10 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     assert.match(error.message, /cordoned/);
     assert.equal((await site.guest('web-1')).status.state, 'running');
     const said = await site.client.call('guest.explain', { params: { guest: 'web-1' } });
-    assert.ok(said.hosts.every((host) => host.reasons.some((each) => each.includes('new disks'))), JSON.stringify(said));
+    assert.ok(
+      said.hosts.every((host) => host.reasons.some((each) => each.includes('new disks'))),
+      JSON.stringify(said),
+    );
     for (const host of ['alder', 'birch'])
       await site.client.call('host.change', { params: { host }, body: { cordoned: false } });
   });
@@ -279,7 +289,10 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     await site.delete(...guests.map(({ name }) => name));
     for (const host of site.lab.testbed.hosts) {
       assert.deepEqual(await virshList(host, '--all'), []);
-      assert.deepEqual(await readdir(join(host.dir, 'agent', 'guests')), [], host.name);
+      const folder = join(host.dir, 'agent', 'guests');
+      await until(`${host.name} to forget them`, 10_000, async () =>
+        (await readdir(folder)).length === 0 ? true : undefined,
+      );
     }
     const [next] = await site.run({ name: 'next', addresses: { lab: address } });
     assert.equal(next && addressOf(next), address);

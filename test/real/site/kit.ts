@@ -15,7 +15,12 @@ export { until };
 export const memoryMiB = 128;
 
 /** Sends the whole image over the API as a client would, and waits until the site has checked it. */
-export async function addImage(client: Client, name: string, path: string, format: 'raw' | 'qcow2'): Promise<ImageView> {
+export async function addImage(
+  client: Client,
+  name: string,
+  path: string,
+  format: 'raw' | 'qcow2',
+): Promise<ImageView> {
   const bytes = await readFile(path);
   await client.call('image.add', { body: { name, format, sizeBytes: bytes.length } });
   const sent = await client.raw('image.upload', { params: { image: name }, headers: { 'upload-offset': '0' }, bytes });
@@ -55,7 +60,9 @@ export class Site {
   }
 
   async run(body: Partial<Body<'guest.run'>> & { readonly name: string }): Promise<readonly GuestView[]> {
-    const { items } = await this.client.call('guest.run', { body: { image: 'tiny', memoryMiB, networks: ['lab'], ...body } });
+    const { items } = await this.client.call('guest.run', {
+      body: { image: 'tiny', memoryMiB, networks: ['lab'], ...body },
+    });
     return items;
   }
 
@@ -165,7 +172,9 @@ export class Site {
 
   async newestLogs(): Promise<string> {
     const parts = ['controller', ...this.lab.testbed.hosts.map(({ name }) => name)];
-    const logs = await Promise.all(parts.map(async (part) => `--- ${part}\n${(await this.lab.log(part)).slice(-4000)}`));
+    const logs = await Promise.all(
+      parts.map(async (part) => `--- ${part}\n${(await this.lab.log(part)).slice(-4000)}`),
+    );
     return logs.join('\n');
   }
 }
@@ -191,7 +200,10 @@ export async function refused(code: ErrorCode, asked: Promise<unknown>): Promise
 /** Names of the domains that libvirt itself lists on this host. */
 export async function virshList(host: TestbedHost, ...more: readonly string[]): Promise<readonly string[]> {
   const text = await host.run(['virsh', 'list', '--name', ...more]);
-  return text.split('\n').filter((line) => line !== '').toSorted();
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .toSorted();
 }
 
 /** Process of the guest's QEMU, as its host sees it. */

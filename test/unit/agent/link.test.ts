@@ -1,7 +1,7 @@
 /** Joining and the link, against a controller's certificate authority on the loopback. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,6 +18,7 @@ import { join, renewalDue, renewIfDue } from '../../../src/agent/join.ts';
 import { imageTransport } from '../../../src/agent/link-images.ts';
 import { joinAgent, runAgent } from '../../../src/agent/main.ts';
 import { AgentLink } from '../../../src/agent/link.ts';
+import { AgentStreams } from '../../../src/agent/link-streams.ts';
 import { readCredentials, type Credentials } from '../../../src/agent/tls.ts';
 import { assignment, hostId, image, order, siteId } from './fake-host.ts';
 
@@ -29,7 +30,8 @@ class TestController {
   readonly server: Server;
   readonly sockets: WebSocket[] = [];
   readonly messages: { readonly type: string; readonly [key: string]: unknown }[] = [];
-  readonly heads: string[] = [];
+  readonly streams: WebSocket[] = [];
+  streamed = '';
   joins = 0;
   #waiting: (() => void)[] = [];
 
@@ -43,6 +45,10 @@ class TestController {
         return;
       }
       links.handleUpgrade(request, socket, head, (accepted) => {
+        if (request.url?.startsWith('/agent/v1/streams/')) {
+          this.#stream(accepted);
+          return;
+        }
         this.sockets.push(accepted);
         accepted.on('message', (data) => {
           this.messages.push(JSON.parse((data as Buffer).toString()) as { type: string });
@@ -63,6 +69,16 @@ class TestController {
         );
       });
     });
+  }
+
+  #stream(accepted: WebSocket): void {
+    this.streams.push(accepted);
+    accepted.on('message', (data) => {
+      this.streamed += (data as Buffer).toString();
+      this.#waiting.splice(0).forEach((wake) => wake());
+    });
+    accepted.on('close', () => this.#waiting.splice(0).forEach((wake) => wake()));
+    this.#waiting.splice(0).forEach((wake) => wake());
   }
 
   static async open(folder: string): Promise<TestController> {
@@ -262,6 +278,40 @@ describe('joining', () => {
       await site.until(() => site.messages.some(({ type }) => type === 'report'));
     } finally {
       link.close();
+    }
+  });
+
+  test('streams: a log from now on, also after it was cut; a console both ways', async () => {
+    const { credentials } = await join(options('s'));
+    const path = joinPath(folder, 'serial.log');
+    await writeFile(path, 'from before\n');
+    const typed: string[] = [];
+    const ended = Promise.withResolvers<void>();
+    const console = {
+      incoming: (async function* incoming() {
+        yield Buffer.from('login: ');
+        await ended.promise;
+      })(),
+      write: async (bytes: Uint8Array) => void typed.push(Buffer.from(bytes).toString()),
+      close: () => ended.resolve(),
+    };
+    const streams = new AgentStreams({ console: async () => console, serialPath: () => path }, quiet);
+    try {
+      await streams.open(credentials, hostId, 'log', hostId);
+      await appendFile(path, 'one\n');
+      await site.until(() => site.streamed === 'one\n');
+      await writeFile(path, 'two\n');
+      await site.until(() => site.streamed === 'one\ntwo\n');
+      site.streams.at(-1)?.close();
+      site.streamed = '';
+      await streams.open(credentials, hostId, 'console', hostId);
+      await site.until(() => site.streamed === 'login: ');
+      site.streams.at(-1)?.send('root\n');
+      site.streams.at(-1)?.close();
+      await ended.promise;
+      assert.deepEqual(typed, ['root\n']);
+    } finally {
+      streams.close();
     }
   });
 
