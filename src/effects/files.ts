@@ -67,8 +67,10 @@ export function durableFiles(root: string): Files {
       const full = inside(path);
       await rm(full, { force: true });
       const folder = dirname(full);
-      // `write` makes folders; the last file takes its folder with it, or one would stay for each guest there ever was.
-      const left = folder !== base && (await rmdir(folder).then(() => true, notEmpty)) ? dirname(folder) : folder;
+      // The last file takes its folder with it, or one would stay for each guest there ever was. The folders directly
+      // below the base are the layout, and stay.
+      const deep = folder !== base && dirname(folder) !== base;
+      const left = deep && (await rmdir(folder).then(() => true, notEmpty)) ? dirname(folder) : folder;
       await syncFolder(left).catch((error: unknown) => {
         if (!missing(error)) throw error;
       });

@@ -1,7 +1,6 @@
 /** `virga apply|diff|export`: the site as a file. */
 import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { VirgaError } from '../../api/errors.ts';
 import {
   exportSite,
   isEmpty,
@@ -17,7 +16,7 @@ import {
 import { leaf, type Call, type Shell } from '../call.ts';
 import { confirm, readStdin } from '../confirm.ts';
 import { readText } from '../contexts.ts';
-import { exitCodes, fileFailure, plain, usage } from '../failure.ts';
+import { exitCodes, Failure, fileFailure, plain, usage } from '../failure.ts';
 import { listAll } from '../lists.ts';
 import { carryOut, subjectOf, type Done } from '../site/carry-out.ts';
 import type { Paint } from '../ui/style.ts';
@@ -72,8 +71,8 @@ export function planLines(plan: Plan, paint: Paint): string[] {
   for (const step of plan.steps) {
     const [mark, tone] = marks[step.action];
     const { kind, name } = subjectOf(step);
-    const word = step.action === 'replace' ? '  made anew, what its disks hold is lost' : '';
-    lines.push(paint(tone, plain(`${mark} ${kind} ${name}${kind === 'guest' || word === '' ? word : '  made anew'}`)));
+    const lost = kind === 'guest' ? ', what its disk holds is lost' : '';
+    lines.push(paint(tone, plain(`${mark} ${kind} ${name}${step.action === 'replace' ? `  made anew${lost}` : ''}`)));
     if (step.action === 'create' && step.create.kind !== 'image')
       lines.push(...createdLines(step.create.body).map((each) => `    ${plain(each)}`));
     if (step.action === 'create' && step.create.kind === 'image')
@@ -151,7 +150,7 @@ async function apply(call: Call<FileOptions>): Promise<number> {
   const done: Done[] = [];
   if (plan.steps.length > 0) {
     mayReplace(call, plan);
-    await confirm(call, `\nThe site ${file.site}: ${summary(plan)}`);
+    await confirm(call, `This changes the site: ${summary(plan)}`);
     await doIt(call, plan, done);
   }
   call.out.document({ plan: planDocument(plan), done });
@@ -168,8 +167,10 @@ function mayReplace(call: Call<FileOptions>, plan: Plan): void {
   const replaced = plan.steps.filter((step) => step.action === 'replace').map((step) => subjectOf(step));
   if (replaced.length === 0 || call.options.replace === true) return;
   const names = replaced.slice(0, 5).map((each) => `${each.kind} ${each.name}`);
-  throw new VirgaError('confirmation_required', {
-    what: `${names.join(', ')}${replaced.length > 5 ? ` and ${replaced.length - 5} more` : ''} can only be made anew; what their disks hold is lost. Nothing was done`,
+  const many = replaced.length > 5 ? ` and ${replaced.length - 5} more` : '';
+  const lost = replaced.some((each) => each.kind === 'guest') ? '; what the disks of guests hold is lost' : '';
+  throw new Failure(exitCodes.declined, 'confirmation_required', {
+    what: `${names.join(', ')}${many} can only be made anew${lost}. Nothing was done`,
     how: '--replace',
   });
 }

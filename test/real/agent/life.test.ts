@@ -9,7 +9,10 @@ import { guestId, orderOf } from './orders.ts';
 describe('guests under one agent', { timeout: 150_000 }, () => {
   let bed: AgentBed;
   const { address } = guestAddress(0);
-  const bootId = async (): Promise<string> => (await bed.testbed.httpGet(address, '/boot-id')).body.trim();
+  /** A guest that is emulated on a busy machine takes its time, above all to write its disk. */
+  const get = async (path: string): Promise<string> =>
+    (await bed.testbed.httpGet(address, path, { timeoutMs: 15_000 })).body.trim();
+  const bootId = (): Promise<string> => get('/boot-id');
   const answers = (): Promise<unknown> => bed.testbed.httpWait(address, { body: 'g0', timeoutMs: 30_000 });
   const inside = (command: string): Promise<string> => bed.inside(0, command);
 
@@ -99,11 +102,15 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
   });
 
   test('pause and resume', async () => {
-    await bed.change(0, { paused: true });
-    await bed.guestIs(0, 'paused', ({ engine, generation }) => engine === 'paused' && generation === 2);
+    const paused = await bed.change(0, { paused: true });
+    await bed.guestIs(0, 'paused', ({ engine, generation }) => engine === 'paused' && generation === paused.generation);
     await assert.rejects(bed.testbed.httpGet(address, '/', { timeoutMs: 500 }));
-    await bed.change(0, { paused: false });
-    await bed.guestIs(0, 'running', ({ engine, generation }) => engine === 'running' && generation === 3);
+    const resumed = await bed.change(0, { paused: false });
+    await bed.guestIs(
+      0,
+      'running',
+      ({ engine, generation }) => engine === 'running' && generation === resumed.generation,
+    );
     await answers();
   });
 
@@ -112,23 +119,22 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     await wholeUp();
     await bed.change(0, { cpus: 2, memoryMiB: 160 });
     await bed.guestIs(0, 'larger', ({ cpus, memoryMiB }) => cpus === 2 && memoryMiB === 160);
-    const cpus = async (): Promise<unknown> =>
-      (JSON.parse((await bed.testbed.httpGet(address, '/cgi-bin/info')).body) as { cpus: unknown }).cpus;
+    const cpus = async (): Promise<unknown> => (JSON.parse(await get('/cgi-bin/info')) as { cpus: unknown }).cpus;
     assert.ok(await until(async () => (await cpus()) === 2, 15_000, 200));
     assert.equal(await bootId(), before);
   });
 
   test('its disk grows while it runs', async () => {
-    await bed.change(0, { diskMiB: 300 });
-    await bed.guestIs(0, 'settled', ({ generation }) => generation === 5);
+    const grown = await bed.change(0, { diskMiB: 300 });
+    await bed.guestIs(0, 'settled', ({ generation }) => generation === grown.generation);
     const info = await bed.host.run(['virsh', 'domblkinfo', 'g0', 'vda']);
     assert.match(info, new RegExp(`Capacity: +${300 * 1024 * 1024}\\b`));
   });
 
   test('snapshot while it runs, revert, and delete', async () => {
     const snapshot = { id: guestId(900), name: 'before', askedAt: 1, wanted: true };
-    const put = (value: string): Promise<unknown> => bed.testbed.httpGet(address, `/cgi-bin/put?mark=${value}`);
-    const mark = async (): Promise<string> => (await bed.testbed.httpGet(address, '/cgi-bin/get?mark')).body;
+    const put = (value: string): Promise<unknown> => get(`/cgi-bin/put?mark=${value}`);
+    const mark = (): Promise<string> => get('/cgi-bin/get?mark');
     await put('one');
     await bed.change(0, { snapshots: [snapshot] });
     await bed.guestIs(0, 'snapshotted', ({ snapshots }) => snapshots[0]?.state === 'ready');
@@ -138,8 +144,12 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     await bed.guestIs(0, 'reverted', ({ revertSeq, engine }) => revertSeq === 1 && engine === 'running');
     await answers();
     assert.equal(await mark(), 'one');
-    await bed.change(0, { snapshots: [{ ...snapshot, wanted: false }] });
-    await bed.guestIs(0, 'without it', ({ snapshots, generation }) => snapshots.length === 0 && generation === 8);
+    const dropped = await bed.change(0, { snapshots: [{ ...snapshot, wanted: false }] });
+    await bed.guestIs(
+      0,
+      'without it',
+      ({ snapshots, generation }) => snapshots.length === 0 && generation === dropped.generation,
+    );
     await answers();
     await access(bed.guestFile(0, 'disk-0.qcow2'));
     await assert.rejects(access(bed.guestFile(0, 'disk-1.qcow2')), 'the layer that was reverted away is kept');
@@ -149,16 +159,20 @@ describe('guests under one agent', { timeout: 150_000 }, () => {
     await bed.change(0, { rebuildSeq: 1, snapshots: [] });
     await bed.guestIs(0, 'rebuilt', ({ rebuildSeq, engine }) => rebuildSeq === 1 && engine === 'running');
     await answers();
-    assert.equal((await bed.testbed.httpGet(address, '/boots')).body, '1');
-    assert.equal((await bed.testbed.httpGet(address, '/instance-id')).body, `${guestId(0)}-2`);
+    assert.equal(await get('/boots'), '1');
+    assert.equal(await get('/instance-id'), `${guestId(0)}-2`);
   });
 
   test('powered off from inside, it stays off until a start is asked for', async () => {
     await inside('(sleep 1; poweroff) & true');
     const guest = await bed.guestIs(0, 'off', ({ engine }) => engine === 'absent', 20_000);
     assert.equal(guest.exit?.reason, 'shutdown');
-    await bed.change(0, { cpus: 1 });
-    await bed.guestIs(0, 'settled while off', ({ generation, engine }) => generation === 10 && engine === 'absent');
+    const smaller = await bed.change(0, { cpus: 1 });
+    await bed.guestIs(
+      0,
+      'settled while off',
+      ({ generation, engine }) => generation === smaller.generation && engine === 'absent',
+    );
     await bed.change(0, { startSeq: 1 });
     await bed.guestIs(0, 'on', ({ engine, startSeq }) => engine === 'running' && startSeq === 1);
     await answers();

@@ -34,7 +34,7 @@ step up-again "$VIRGA" up --detach --yes --data "$FOLDER/data"
 step status "$VIRGA" status --json
 step hosts "$VIRGA" host list --json
 step socket stat -c '%U:%G %a' /run/virga/virga.sock
-step nobody setpriv --reuid 65534 --regid 65534 --clear-groups "$VIRGA" status
+step nobody setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent "$VIRGA" status
 step bad-option "$VIRGA" up --nonsense
 step down "$VIRGA" down
 step down-again "$VIRGA" down
