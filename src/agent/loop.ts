@@ -325,7 +325,7 @@ export class AgentLoop {
   }
 
   /**
-   * Destroys a domain that carries our identity but is in no assignment, after a person's review.
+   * Destroys a domain that carries our identity but is in no assignment, with its disks, after a person's review.
    * @throws VirgaError not_allowed · engine
    */
   async destroyStray(id: Uuid): Promise<void> {
@@ -334,8 +334,19 @@ export class AgentLoop {
       const why = ours ? 'it is in the assignment' : 'there is no such domain with the identity of a guest';
       throw new VirgaError('not_allowed', { state: 'no stray', action: 'destroyed as one', why, name: id });
     }
+    // As work, so that no iteration writes its journal meanwhile; an iteration after it finds nothing of the guest.
+    const done = this.#destroyWhole(id).finally(() => {
+      this.#work.delete(id);
+      this.wake();
+    });
+    this.#work.set(id, { done: done.catch(() => undefined) });
+    await done;
+  }
+
+  async #destroyWhole(id: Uuid): Promise<void> {
     await this.#ports.engine.destroy(id);
-    this.wake();
+    await this.#ports.disks.removeAll(id);
+    await this.#memory.forget(id);
   }
 }
 

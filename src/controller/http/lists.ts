@@ -63,7 +63,7 @@ export function pageOf(snapshot: Snapshot, kind: Kind, query: ListQuery): Iterab
 /** Makes the bytes of all guests ahead of the first who asks, a few at a time. */
 export async function warm(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
   let count = 0;
-  for (const guest of [...snapshot.all('guest')]) {
+  for (const guest of snapshot.all('guest')) {
     withComma(guest);
     count += 1;
     if (count % warmStep !== 0) continue;

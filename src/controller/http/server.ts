@@ -210,6 +210,8 @@ async function fail(services: Services, error: unknown, request: FastifyRequest,
  */
 function drain(request: IncomingMessage, reply: FastifyReply): void {
   void reply.removeHeader('connection');
+  // A reader that gave up half-way is still listening for `readable`, and with such a listener nothing would flow.
+  request.removeAllListeners('readable');
   request.resume();
   const timer = setTimeout(() => request.destroy(), drainMs).unref();
   request.once('close', () => clearTimeout(timer));

@@ -21,7 +21,7 @@ const nat: AssignedNetwork = {
   dns: { servers: ['10.99.0.1'], search: [] },
 };
 
-describe('the host around the guests', { timeout: 120_000 }, () => {
+describe('the host around the guests', { timeout: 300_000 }, () => {
   let bed: AgentBed;
   const shown = (table: string): Promise<string> => bed.host.run(['nft', 'list', 'table', ...table.split(' ')]);
 

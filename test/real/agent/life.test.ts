@@ -6,7 +6,7 @@ import { until } from '../../../src/testbed/proc.ts';
 import { AgentBed } from './kit.ts';
 import { guestId, orderOf } from './orders.ts';
 
-describe('guests under one agent', { timeout: 150_000 }, () => {
+describe('guests under one agent', { timeout: 400_000 }, () => {
   let bed: AgentBed;
   const { address } = guestAddress(0);
   /** A guest that is emulated on a busy machine takes its time, above all to write its disk. */

@@ -101,10 +101,14 @@ test('an upload that was killed is gone on with by the same command', async () =
       detached: true,
     });
     const gone = new Promise((resolve) => first.once('close', resolve));
-    await until('the first parts to arrive', 30_000, async () => {
-      const list = await site.client.call('image.list');
-      return list.items.find((each) => each.name === 'big' && each.status.receivedBytes >= 32 * 1024 ** 2);
-    });
+    await until(
+      'the first parts arrive',
+      async () => {
+        const { items } = await site.client.call('image.list');
+        return items.some((each) => each.name === 'big' && each.status.receivedBytes >= 32 * 1024 ** 2);
+      },
+      30_000,
+    );
     process.kill(-(first.pid ?? 0), 'SIGKILL');
     await gone;
     const second = await virga('image', 'add', url);

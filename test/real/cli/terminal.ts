@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { until } from '../store/kit.ts';
+import { until } from '../controller/kit.ts';
 
 const exec = promisify(execFile);
 
@@ -58,10 +58,15 @@ export class Terminal {
   async shows(what: RegExp, ms = 20_000): Promise<string> {
     let last = '';
     try {
-      return await until(`the screen to show ${what}`, ms, async () => {
-        last = await this.screen();
-        return what.test(last) ? last : undefined;
-      });
+      await until(
+        `the screen shows ${what}`,
+        async () => {
+          last = await this.screen();
+          return what.test(last);
+        },
+        ms,
+      );
+      return last;
     } catch (error) {
       throw new Error(`the screen shows:\n${last}`, { cause: error });
     }

@@ -158,7 +158,7 @@ export class ScriptedAgent {
       problems: [],
       ...more,
     };
-    this.send({ type: 'report', report } as unknown as Message);
+    this.send({ type: 'report', report });
   }
 
   /** Reports every guest of the newest assignment as running. */
@@ -187,7 +187,7 @@ export class ScriptedAgent {
     const socket = this.#dial(`/agent/v1/streams/${String(question['stream'])}`);
     socket.on('error', () => undefined);
     socket.on('message', (data: Buffer) => socket.send(Buffer.from(data.toString().toUpperCase()), { binary: true }));
-    this.send({ type: 'answer', id: question['id'] as number, ok: true, value: {} } as unknown as Message);
+    this.send({ type: 'answer', id: question['id'], ok: true, value: {} });
     return socket;
   }
 

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { openClient, type Client } from '../../../src/api/client.ts';
 import { VirgaError } from '../../../src/api/errors.ts';
-import { server, socketFolderOf, type Server } from '../store/kit.ts';
-import { relay, type Relay } from '../store/relay.ts';
-import { makeImage, site, until, type Site } from './kit.ts';
+import { server, socketFolderOf } from '../store/kit.ts';
+import { relay } from '../store/relay.ts';
+import { makeImage, site, until } from './kit.ts';
 
 const body = (name: string) => ({ name, mode: 'bridge' as const, bridge: 'br0' });
 
@@ -43,8 +43,12 @@ async function names(client: Client): Promise<ReadonlyMap<string, string>> {
 }
 
 test('the controller is killed at every message of a commit', { timeout: 80_000 }, async (t) => {
-  let database: Server | undefined;
-  let between: Relay | undefined;
+  const undo: (() => Promise<unknown>)[] = [];
+  t.after(async () => {
+    for (const each of undo.reverse()) await each();
+  });
+  const database = await server();
+  undo.push(async () => database.stop());
   let child: ChildProcess | undefined;
   let client: Client | undefined;
   const end = async (): Promise<void> => {
@@ -53,16 +57,14 @@ test('the controller is killed at every message of a commit', { timeout: 80_000 
     child.kill('SIGKILL');
     await gone;
   };
-  t.after(async () => {
-    await client?.close();
-    await end();
-    await between?.close();
-    await database?.stop();
-  });
-  database = await server();
   const folder = join(database.work, 'relay');
   await mkdir(folder);
-  between = await relay(socketFolderOf(database.embedded), folder);
+  const between = await relay(socketFolderOf(database.embedded), folder);
+  undo.push(
+    async () => between.close(),
+    end,
+    async () => client?.close(),
+  );
   const socket = join(database.work, 'virga.sock');
   const url = `postgresql:///virga?host=${encodeURIComponent(folder)}&user=virga`;
   const data = join(database.work, 'controller');
@@ -127,9 +129,8 @@ test('the controller is killed at every message of a commit', { timeout: 80_000 
 });
 
 test('PostgreSQL is killed under load', { timeout: 60_000 }, async (t) => {
-  let here: Site | undefined;
-  t.after(async () => here?.stop());
-  here = await site();
+  const here = await site();
+  t.after(async () => here.stop());
   const { client, database } = here;
   const acknowledged = new Map<string, string>();
   const load = async (worker: number): Promise<void> => {
@@ -147,7 +148,7 @@ test('PostgreSQL is killed under load', { timeout: 60_000 }, async (t) => {
   await until('another server runs', () => database.embedded.pid !== killed, 40_000);
   await Promise.all(workers);
   assert.equal(acknowledged.size, 60);
-  assert.deepEqual([...(await names(client))].sort(), [...acknowledged].sort());
+  assert.deepEqual(Object.fromEntries(await names(client)), Object.fromEntries(acknowledged));
   await until('the controller is ready again', async () =>
     client.raw('health.ready').then(
       async (answer) => (await answer.body.text()) === 'ready\n',

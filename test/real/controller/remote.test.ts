@@ -166,7 +166,7 @@ test('a malformed or foreign report changes nothing', async () => {
     id: question['id'],
     ok: true,
     value: { text: 'hello\n', truncated: false, more: 1 },
-  } as never);
+  });
   assert.equal(await (await log).body.text(), 'hello\n');
   assert.equal((await here.client.call('host.show', { params: { host: 'alpha' } })).revision, before);
   agent.received.splice(0, agent.received.length, ...agent.received.filter((each) => each.type !== 'ask'));

@@ -185,13 +185,15 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.client.call('image.delete', { params });
   });
 
-  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async () => {
+  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async (t) => {
+    const T0 = performance.now(); const T = (w: string) => t.diagnostic(`${w} ${Math.round(performance.now() - T0)}`);
     const pid = await qemuPid(alder, 'a');
     const boot = await site.ask(b, '/boot-id');
     await Promise.all([alder.cutNetwork(), birch.powerCut()]);
     await Promise.all(
       ['alder', 'birch'].map((host) => site.hostIs(host, 'silent', ({ status }) => status.state === 'silent')),
     );
+    T('silent');
     for (const guest of [a, b]) {
       const seen = await site.inState(guest.name, 'unknown');
       assert.equal(seen.status.placement?.hostId, guest.status.placement?.hostId);
@@ -205,24 +207,28 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.inState('a', 'running');
     assert.equal(await qemuPid(alder, 'a'), pid);
 
+    T('a back');
     await site.lab.killController();
-    await birch.powerOn();
+    await birch.powerOn();T('powered');
     await site.lab.startAgent('birch');
     await site.rebooted(b, boot);
+    T('b rebooted');
     assert.equal(await site.ask(b, '/boots'), '2');
     await site.lab.startController();
-    await site.inState('b', 'running');
+    T('controller');await site.inState('b', 'running');T('b running');
     assert.deepEqual(await virshList(alder), ['a']);
     assert.deepEqual(await virshList(birch), ['b']);
   });
 
-  test('a restored backup destroys nothing that it does not know until a person has decided', async () => {
+  test('a restored backup destroys nothing that it does not know until a person has decided', async (t) => {
+    const T0 = performance.now(); const T = (w: string) => t.diagnostic(`${w} ${Math.round(performance.now() - T0)}`);
     const answer = await site.client.raw('site.backup', { body: {} });
     const file = join(work, 'site.backup');
     await writeFile(file, Buffer.from(await answer.body.arrayBuffer()), { mode: 0o600 });
     assert.deepEqual(answer.headers['virga-secrets-left-out'] !== '', true);
     const late = await site.run({ name: 'late', count: 2 });
     await Promise.all(late.map((guest) => site.answers(guest)));
+    T('late answers');
     const [keep, drop] = late;
     assert.ok(keep && drop);
     const keptOn = await site.hostOf(keep);
@@ -232,10 +238,12 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.lab.stopController();
     await site.lab.restore(file);
     await site.lab.startController();
+    T('controller');
     const review = await until('both in the review', 30_000, async () => {
       const now = await site.client.call('site.review');
       return now.items.length === 2 ? now : undefined;
     });
+    T('review');
     assert.equal(review.pending, true);
     assert.deepEqual(
       review.items.map(({ name, what, running, guestId }) => [name, what, running, guestId]).toSorted(),
@@ -245,7 +253,7 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await refused('review_pending', site.client.call('guest.rebuild', { params: { guest: 'a' }, body: {} }));
 
     await site.client.call('site.decide', { body: { guestId: keep.id, decision: 'adopt' } });
-    await site.inState(keep.name, 'running');
+    T('decided');await site.inState(keep.name, 'running');T('adopted');
     assert.equal(await qemuPid(keptOn, keep.name), pid);
     await site.client.call('site.decide', { body: { guestId: drop.id, decision: 'destroy' } });
     await until('the stray to be gone', 15_000, async () =>
