@@ -17,7 +17,7 @@ export class Terminal {
   static async open(socket: string, command: string, env: Readonly<Record<string, string>>): Promise<Terminal> {
     const terminal = new Terminal(socket);
     const assignments = Object.entries(env).flatMap(([key, value]) => ['-e', `${key}=${value}`]);
-    const line = `${command}; echo "[code $?]"; exec sleep 600`;
+    const line = `trap : INT; ${command}; echo "[code $?]"; exec sleep 600`;
     await terminal.#tmux([
       '-f',
       '/dev/null',

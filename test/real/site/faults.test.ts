@@ -132,6 +132,8 @@ describe('faults of a site', { timeout: 300_000 }, () => {
   });
 
   test('a certificate of another site and an agent of another protocol are refused in words', async () => {
+    const breaks = async (): Promise<number> => (await site.lab.log('alder')).split('the controller is away').length - 1;
+    const before = await breaks();
     const own = JSON.parse(await readFile(join(alder.dir, 'agent', 'credentials.json'), 'utf8')) as Record<
       string,
       string
@@ -155,8 +157,7 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     assert.equal(newer.code, 1008);
     // Neither took the place of the real agent.
     assert.equal((await site.hostView('alder')).status.state, 'online');
-    const since = new Date().toISOString();
-    await site.hostIs('alder', 'heard from', ({ status }) => (status.observedAt ?? '') > since);
+    assert.equal(await breaks(), before);
   });
 
   test('a full disk during an upload: refused in words, and it goes on where it stood', async (t) => {
@@ -185,15 +186,12 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.client.call('image.delete', { params });
   });
 
-  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async (t) => {
-    const T0 = performance.now(); const T = (w: string) => t.diagnostic(`${w} ${Math.round(performance.now() - T0)}`);
-    const pid = await qemuPid(alder, 'a');
+  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async () => {    const pid = await qemuPid(alder, 'a');
     const boot = await site.ask(b, '/boot-id');
     await Promise.all([alder.cutNetwork(), birch.powerCut()]);
     await Promise.all(
       ['alder', 'birch'].map((host) => site.hostIs(host, 'silent', ({ status }) => status.state === 'silent')),
     );
-    T('silent');
     for (const guest of [a, b]) {
       const seen = await site.inState(guest.name, 'unknown');
       assert.equal(seen.status.placement?.hostId, guest.status.placement?.hostId);
@@ -207,28 +205,21 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.inState('a', 'running');
     assert.equal(await qemuPid(alder, 'a'), pid);
 
-    T('a back');
     await site.lab.killController();
-    await birch.powerOn();T('powered');
-    await site.lab.startAgent('birch');
+    await birch.powerOn();    await site.lab.startAgent('birch');
     await site.rebooted(b, boot);
-    T('b rebooted');
     assert.equal(await site.ask(b, '/boots'), '2');
     await site.lab.startController();
-    T('controller');await site.inState('b', 'running');T('b running');
-    assert.deepEqual(await virshList(alder), ['a']);
+await site.inState('b', 'running');    assert.deepEqual(await virshList(alder), ['a']);
     assert.deepEqual(await virshList(birch), ['b']);
   });
 
-  test('a restored backup destroys nothing that it does not know until a person has decided', async (t) => {
-    const T0 = performance.now(); const T = (w: string) => t.diagnostic(`${w} ${Math.round(performance.now() - T0)}`);
-    const answer = await site.client.raw('site.backup', { body: {} });
+  test('a restored backup destroys nothing that it does not know until a person has decided', async () => {    const answer = await site.client.raw('site.backup', { body: {} });
     const file = join(work, 'site.backup');
     await writeFile(file, Buffer.from(await answer.body.arrayBuffer()), { mode: 0o600 });
     assert.deepEqual(answer.headers['virga-secrets-left-out'] !== '', true);
     const late = await site.run({ name: 'late', count: 2 });
     await Promise.all(late.map((guest) => site.answers(guest)));
-    T('late answers');
     const [keep, drop] = late;
     assert.ok(keep && drop);
     const keptOn = await site.hostOf(keep);
@@ -238,12 +229,10 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.lab.stopController();
     await site.lab.restore(file);
     await site.lab.startController();
-    T('controller');
     const review = await until('both in the review', 30_000, async () => {
       const now = await site.client.call('site.review');
       return now.items.length === 2 ? now : undefined;
     });
-    T('review');
     assert.equal(review.pending, true);
     assert.deepEqual(
       review.items.map(({ name, what, running, guestId }) => [name, what, running, guestId]).toSorted(),
@@ -253,8 +242,7 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await refused('review_pending', site.client.call('guest.rebuild', { params: { guest: 'a' }, body: {} }));
 
     await site.client.call('site.decide', { body: { guestId: keep.id, decision: 'adopt' } });
-    T('decided');await site.inState(keep.name, 'running');T('adopted');
-    assert.equal(await qemuPid(keptOn, keep.name), pid);
+await site.inState(keep.name, 'running');    assert.equal(await qemuPid(keptOn, keep.name), pid);
     await site.client.call('site.decide', { body: { guestId: drop.id, decision: 'destroy' } });
     await until('the stray to be gone', 15_000, async () =>
       (await site.client.call('site.review')).items.length === 0 ? true : undefined,
