@@ -173,7 +173,7 @@ export async function test(options: TestOptions): Promise<number> {
     if (options.only.length === 0) await runChecks(tally);
     await runFiles(files('unit', options.only), availableParallelism(), 120_000, tally);
     // One at a time: they share the machine's two cores, and some measure how soon something happens.
-    if (real) await runFiles(files('real', options.only), 1, 300_000, tally);
+    if (real) await runFiles(files('real', options.only), 1, 480_000, tally);
     if (real && options.long) await runFiles(files('long', options.only), 1, 3_600_000, tally);
   } finally {
     await finish?.();

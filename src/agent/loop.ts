@@ -10,6 +10,7 @@ import { journalFor, noteFailure, noticeGuest } from '../core/host/observe.ts';
 import type { HostView } from '../core/host/view.ts';
 import { planHost, supersedes } from '../core/host-plan.ts';
 import type { Assignment, GuestOrder } from '../core/model/assignment.ts';
+import { engineSilent } from '../core/model/host.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
 import type { EngineView, GuestExit } from '../ports.ts';
 import { ImageFetches } from './fetches.ts';
@@ -181,7 +182,7 @@ export class AgentLoop {
     } catch (error) {
       if (this.#engineProblem === undefined)
         this.#ports.log.warn('the engine does not answer', { detail: String(error) });
-      this.#engineProblem = `libvirt does not answer: ${messageOf(error)}`;
+      this.#engineProblem = `${engineSilent}: ${messageOf(error)}`;
       return undefined;
     }
   }
@@ -325,13 +326,14 @@ export class AgentLoop {
   }
 
   /**
-   * Destroys a domain that carries our identity but is in no assignment, with its disks, after a person's review.
+   * Destroys a guest that carries our identity but is in no assignment, with its disks, after a person's review.
    * @throws VirgaError not_allowed · engine
    */
   async destroyStray(id: Uuid): Promise<void> {
-    const ours = this.#seen?.guests.some((guest) => guest.id === id) ?? false;
+    const seen = this.#seen?.guests.some((guest) => guest.id === id) ?? false;
+    const ours = seen || this.#memory.journals.has(id);
     if (this.lists(id) || !ours) {
-      const why = ours ? 'it is in the assignment' : 'there is no such domain with the identity of a guest';
+      const why = ours ? 'it is in the assignment' : 'there is no such guest on this host';
       throw new VirgaError('not_allowed', { state: 'no stray', action: 'destroyed as one', why, name: id });
     }
     // As work, so that no iteration writes its journal meanwhile; an iteration after it finds nothing of the guest.

@@ -6,8 +6,8 @@ import {
   type GuestReport,
   type HostReport,
 } from '../core/model/assignment.ts';
-import { strays } from '../core/host-plan.ts';
 import { newJournal, type GuestJournal } from '../core/host/journal.ts';
+import { strays } from '../core/host/strays.ts';
 import type { GuestAddress } from '../core/model/guest.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
 import type { EngineGuest, EngineView } from '../ports.ts';
@@ -92,7 +92,7 @@ export class Reporter {
       guests: this.#guests(state, view),
       gone,
       foreign: view?.foreign ?? [],
-      strays: strays(assignment, view?.guests ?? []),
+      strays: strays(assignment, view?.guests ?? [], journals),
       images: this.#images,
       networkProblems: upkeep.networkProblems,
       problems,
@@ -108,6 +108,7 @@ export class Reporter {
       const journal = state.journals.get(order.id) ?? newJournal(order);
       reports.push({
         ...this.#observation(journal, seen.get(order.id), observedAt),
+        ...(journal.accepted > order.generation ? { accepted: journal.accepted } : {}),
         ...this.#progress(order, journal, state),
       });
     }

@@ -14,6 +14,7 @@ import {
   withSnapshot,
 } from '../core/host/layers.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
+import { atNextStart } from '../core/model/conditions.ts';
 import { startGuest } from './start.ts';
 import { growOffline, sweep, type StepContext } from './step-context.ts';
 
@@ -256,7 +257,7 @@ async function resize(
     await save({ ...without(journal, 'error'), applied: { ...journal.applied, ...sizes } });
   } catch (cause) {
     if (!(cause instanceof VirgaError) || cause.code === 'timeout') throw cause;
-    const message = `${cause.message}; it is applied at the next start`;
+    const message = `${cause.message}; ${atNextStart}`;
     const error = { code: cause.code, message, errorAt: ports.clock.now() };
     await save({ ...journal, refused: { ...journal.refused, ...sizes }, error });
   }

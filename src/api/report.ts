@@ -91,6 +91,7 @@ export const HostReportSchema = Type.Object({
   agentVersion: Text(64),
   protocol: Whole,
   observedAt: Instant,
+  sequence: Opt(Whole),
   assignmentGeneration: Whole,
   assignmentEpoch: Whole,
   engine: Opt(Engine),

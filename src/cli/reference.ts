@@ -115,6 +115,17 @@ export function cliPage(program: Command): string {
   return `${parts.join('\n').trimEnd()}\n`;
 }
 
+/** `docs/reference/cli-local.md`: the commands of this machine, which whoever wires the program together knows. */
+export function localPage(local: readonly LocalCommand[]): Page {
+  const names = new Set(local.map((each) => each.syntax.split(' ')[0]));
+  const entries = commandsOf(programToRead(local)).filter((each) => names.has(each.name.split(' ')[0]));
+  const head = ['# Commands of this machine', '', 'Made from the program; `virga COMMAND --help` says the same.', ''];
+  return {
+    path: 'docs/reference/cli-local.md',
+    text: `${[...head, ...entries.map(commandSection)].join('\n').trimEnd()}\n`,
+  };
+}
+
 export interface Page {
   readonly path: string;
   readonly text: string;

@@ -1,7 +1,7 @@
 /** The controller's side of the links to agents: see `src/api/link.ts` for the protocol. */
 import { Ajv, type ValidateFunction } from 'ajv';
 import { WebSocket } from 'ws';
-import type { Ask, AskAnswers, ToAgent } from '../api/link.ts';
+import { maxMessageBytes, type Ask, type AskAnswers, type ToAgent } from '../api/link.ts';
 import { AnswerMessage, asReport, AskAnswer, Hello, Report } from '../api/report.ts';
 import { errorRegistry, VirgaError, type ErrorCode } from '../core/errors.ts';
 import { linkProtocol, type Assignment } from '../core/model/assignment.ts';
@@ -40,7 +40,7 @@ interface Pending {
 }
 
 export interface LinksOptions {
-  readonly loop: Loop;
+  readonly loop: Pick<Loop, 'attach' | 'detach' | 'report'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly siteId: () => Uuid;
@@ -191,6 +191,8 @@ class Link implements HostLink {
   }
 
   #receive(data: Buffer, binary: boolean): void {
+    // Who was sent away may go on talking until the line is cut.
+    if (this.#socket.readyState !== WebSocket.OPEN) return;
     this.#slowDown();
     let message: { readonly type?: unknown } | undefined;
     try {
@@ -201,10 +203,10 @@ class Link implements HostLink {
     if (!this.#welcomed) this.#greet(message);
     else if (isReport(message)) this.#report(message);
     else if (isAnswer(message)) this.#answer(message);
-    else if (message && ['hello', 'report', 'answer'].includes(String(message.type)))
+    else if (typeof message?.type === 'string' && ['hello', 'report', 'answer'].includes(message.type))
       // A message of the wrong shape is told, not trusted; the link stays, since the next may be good.
       this.#options.log.warn('a message of an agent is malformed', {
-        type: String(message.type),
+        type: message.type,
         problem: ajv.errorsText(isReport.errors),
       });
   }
@@ -258,11 +260,31 @@ class Link implements HostLink {
     if (!this.#unsent || this.#socket.readyState !== WebSocket.OPEN || this.#socket.bufferedAmount > fullBytes) return;
     const assignment = this.#unsent;
     this.#unsent = undefined;
-    this.#write({ type: 'assignment', assignment });
+    const text = textOf({ type: 'assignment', assignment });
+    // The agent would cut the link, come again and be sent the same: it keeps what it has instead.
+    if (text === undefined)
+      return this.#options.log.error('the assignment of a host is too large to be sent', {
+        guests: assignment.guests.length,
+        limit: maxMessageBytes,
+      });
+    this.#socket.send(text, () => this.#flush());
   }
 
   #write(message: ToAgent): void {
     if (this.#socket.readyState !== WebSocket.OPEN) return;
     this.#socket.send(JSON.stringify(message), () => this.#flush());
   }
+}
+
+/** As text, unless it is longer than a message may be. */
+function textOf(message: ToAgent): string | undefined {
+  let text: string;
+  try {
+    text = JSON.stringify(message);
+  } catch (error) {
+    // Longer than any string may be.
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+  return text.length > maxMessageBytes || Buffer.byteLength(text) > maxMessageBytes ? undefined : text;
 }

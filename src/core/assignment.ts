@@ -59,7 +59,7 @@ function orderFor(guest: Guest): GuestOrder {
     power: spec.power,
     paused: spec.paused,
     held: spec.held !== undefined,
-    ...(spec.image ? { image: { sha512: spec.image.sha512 } } : {}),
+    ...(spec.image ? { image: spec.image } : {}),
     cpus: spec.cpus,
     maxCpus: spec.maxCpus,
     memoryMiB: spec.memoryMiB,

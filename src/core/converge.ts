@@ -3,6 +3,7 @@
  * it writes nothing, and deciding again on what it decided finds nothing to do.
  */
 import { placed, restated, stateEvent, unplaced } from './guest-orders.ts';
+import { withConditions } from './model/conditions.ts';
 import type { Guest } from './model/guest.ts';
 import type { Host } from './model/host.ts';
 import type { Instant, Kind, Uuid } from './model/resource.ts';
@@ -167,13 +168,14 @@ class Round {
   }
 
   #change(before: Guest, after: Guest, host: Host | undefined): void {
-    this.#write(after);
+    this.#write(after, host);
     const event = stateEvent(before, after, host, this.#now);
     if (event) this.#events.push(event);
   }
 
-  #write(resource: AnyResource): void {
-    this.#put.push({ ...resource, updatedAt: this.#now });
+  /** `host`: the one that a guest is on. */
+  #write(resource: AnyResource, host?: Host): void {
+    this.#put.push({ ...withConditions(resource, host, this.#now), updatedAt: this.#now });
     this.#expect.push({ kind: resource.kind, id: resource.id, revision: resource.revision });
   }
 

@@ -1,4 +1,5 @@
 /** How a guest changes: every change of its order gets a new generation, and its state always follows what was seen. */
+import { withConditions } from './model/conditions.ts';
 import type { Guest, GuestSpec, Placement } from './model/guest.ts';
 import type { Host } from './model/host.ts';
 import type { Instant } from './model/resource.ts';
@@ -60,6 +61,11 @@ export function restated(guest: Guest, host: Host | undefined, now: Instant): Gu
     ...guest,
     status: { ...rest, state, stateAt, ...(reason === undefined ? {} : { stateReason: reason }) },
   };
+}
+
+/** As `restated`, with its conditions: what is written of a guest. */
+export function described(guest: Guest, host: Host | undefined, now: Instant): Guest {
+  return withConditions(restated(guest, host, now), host, now);
 }
 
 /** The event of a change of state, or nothing. */

@@ -11,7 +11,6 @@ import type { GuestJournal } from './host/journal.ts';
 import { newJournal } from './host/journal.ts';
 import type { EngineGuestView, HostView } from './host/view.ts';
 import type { Assignment, GuestOrder } from './model/assignment.ts';
-import type { StrayGuest } from './model/host.ts';
 import type { Instant, Uuid } from './model/resource.ts';
 
 /** Milliseconds after which a guest that was asked politely to stop is asked again (it may have been booting). */
@@ -76,18 +75,6 @@ function afterFailure(step: Step | undefined, { failures }: GuestJournal, now: I
   return { do: 'wait', until: failures.retryAt, reason: 'it failed a moment ago' };
 }
 
-/** Domains with our identity that this host was never told to have, or not any more. */
-export function strays(
-  assignment: Assignment | undefined,
-  guests: readonly (EngineGuestView & { name: string; cpus: number; memoryMiB: number })[],
-): readonly StrayGuest[] {
-  const listed = new Set(assignment?.guests.map((order) => order.id));
-  return guests
-    .filter((guest) => !listed.has(guest.id) || guest.siteId !== assignment?.siteId)
-    .map(({ id, name, state, generation, cpus, memoryMiB }) => {
-      return { id, name, running: state !== 'shutoff' && state !== 'crashed', generation, cpus, memoryMiB };
-    });
-}
 
 function fetches({ assignment, view, now }: Context): HostAction[] {
   const wanted = new Set<string>();

@@ -1,6 +1,7 @@
 /** What a host says of itself becomes state: only what changed in meaning is written, with its cause. */
 import { nextOrder, restated, stateEvent } from './guest-orders.ts';
 import type { GuestReport, HostReport } from './model/assignment.ts';
+import { withConditions } from './model/conditions.ts';
 import type { Guest } from './model/guest.ts';
 import type { Host, HostStatus } from './model/host.ts';
 import type { Instant, Kind, Uuid } from './model/resource.ts';
@@ -107,7 +108,7 @@ class Intake {
     const looked = inSession(seen ? observed(guest, seen) : guest, this.#report);
     const next = restated(forgetSnapshots(looked), host, this.#now);
     if (next === guest) return;
-    this.#write(next);
+    this.#write(next, host);
     this.#events.push(...guestEvents(guest, next, host, this.#now));
     const event = stateEvent(guest, next, host, this.#now);
     if (event) this.#events.push(event);
@@ -142,8 +143,9 @@ class Intake {
     return { change: { put: this.#put, remove: this.#remove, events: this.#events }, expect: this.#expect };
   }
 
-  #write(resource: AnyResource): void {
-    this.#put.push({ ...resource, updatedAt: this.#now });
+  /** `host`: the one that a guest is on. */
+  #write(resource: AnyResource, host?: Host): void {
+    this.#put.push({ ...withConditions(resource, host, this.#now), updatedAt: this.#now });
     this.#expect.push({ kind: resource.kind, id: resource.id, revision: resource.revision });
   }
 }

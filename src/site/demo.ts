@@ -77,7 +77,7 @@ async function answers(lab: Lab, guests: readonly GuestView[], since: number): P
   return Promise.all(
     guests.map(async (guest) => {
       const address = addressOf(guest);
-      await lab.testbed.httpWait(address, { body: guest.name, timeoutMs: 90_000 });
+      await lab.testbed.httpWait(address, { body: guest.name, timeoutMs: 180_000 });
       const host = hosts.get(guest.status.placement?.hostId ?? '') ?? '?';
       return { name: guest.name, host, address, answeredMs: Math.round(performance.now() - since) };
     }),
@@ -89,7 +89,7 @@ async function killAndRecover(lab: Lab, victim: DemoResult['guests'][number]): P
   const host = lab.testbed.host(victim.host);
   const bootId = async (): Promise<string> =>
     (await lab.testbed.httpGet(victim.address, '/boot-id', { timeoutMs: 1_000 })).body;
-  const before = (await lab.testbed.httpWait(victim.address, { path: '/boot-id', timeoutMs: 20_000 })).body;
+  const before = (await lab.testbed.httpWait(victim.address, { path: '/boot-id', timeoutMs: 60_000 })).body;
   const pid = (await host.run(['cat', `/run/libvirt/qemu/${victim.name}.pid`])).trim();
   const killed = performance.now();
   await host.run(['kill', '-KILL', pid]);

@@ -13,6 +13,7 @@ import { writeDurably } from '../effects/files.ts';
 import { openLog } from '../effects/log.ts';
 import { systemUser } from '../setup/packages.ts';
 import { defaults } from './paths.ts';
+import { makeReachable } from './reachable.ts';
 import { ownVersion } from './version.ts';
 
 const text = (call: LocalCall, name: string): string | undefined => {
@@ -55,6 +56,7 @@ function aborted(signal: AbortSignal): Promise<void> {
 /** `virga controller run`: until SIGTERM. */
 export async function controller(call: LocalCall): Promise<number> {
   wanted(call, 'run');
+  await makeReachable(systemUser);
   const signal = stopSignal();
   const databaseUrl = process.env['DATABASE_URL'];
   const recipients = list(call, 'backupRecipient');

@@ -3,6 +3,11 @@ import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
+/** The folder of the program: the checkout, or where the one-file release lies. */
+export function programRoot(): string {
+  return import.meta.url.endsWith('virga.mjs') ? here : join(here, '../..');
+}
+
 /** How this very program is started again as another of its parts: from the checkout, or from the one-file release. */
 export function selfArgv(...args: readonly string[]): string[] {
   const entry = import.meta.url.endsWith('virga.mjs') ? fileURLToPath(import.meta.url) : join(here, '../main.ts');

@@ -1,6 +1,7 @@
 /** `virga apply|diff|export`: the site as a file. */
 import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import { parse } from 'yaml';
 import {
   exportSite,
   isEmpty,
@@ -214,7 +215,8 @@ async function exporting(call: Call<{ readonly site?: string }>): Promise<void> 
   // What is written must be readable; a fault shows now, not when it is needed.
   parseSiteFile('export', text);
   const [path] = call.args;
-  if (path === undefined || path === '-') call.io.stdout.write(text);
+  if (call.out.json) call.out.document(parse(text));
+  else if (path === undefined || path === '-') call.io.stdout.write(text);
   else {
     try {
       writeFileSync(path, text, { mode: 0o600, flag: 'wx' });

@@ -34,7 +34,9 @@ async function logs(call: Call<LogOptions>): Promise<void> {
   const guest = call.args[0] ?? '';
   const size = call.options.bytes ?? 64 * 1024;
   if (call.options.follow === true) return followLog(call, guest, size);
-  await writeAll(call.io.stdout, await readLog(call.client, guest, size, call.io.interrupted));
+  const text = await readLog(call.client, guest, size, call.io.interrupted);
+  if (call.out.json) call.out.document({ guest, text: text.toString('utf8') });
+  else await writeAll(call.io.stdout, text);
 }
 
 export function streamCommands(guest: Command, shell: Shell): void {

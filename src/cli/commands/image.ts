@@ -98,14 +98,14 @@ async function add(call: Call<AddOptions>): Promise<void> {
   const format = formatOf(path, options.format);
   const source = await openSource(call.io, path);
   try {
-    const image = await uploadImage(call, source, {
+    const sent = await uploadImage(call, source, {
       name,
       format,
       ...(options.sha512 === undefined ? {} : { sha512: options.sha512 }),
       ...(options.description === undefined ? {} : { description: options.description }),
       ...(options.label ? { labels: parseLabels(options.label) } : {}),
     });
-    const ready = options.wait === false ? image : await awaitImage(call, image, options.timeout ?? 3600);
+    const ready = options.wait === false ? sent.image : await awaitImage(call, sent, options.timeout ?? 3600);
     call.out.document(ready);
     call.out.line(ready.name);
     if (ready.status.virtualBytes !== undefined)

@@ -68,7 +68,7 @@ async function createImage(
   const source = await openSource(call.io, path);
   try {
     const { format, sha512, description, labels } = entry;
-    const image = await uploadImage(call, source, {
+    const sent = await uploadImage(call, source, {
       name,
       format,
       origin: plan.site,
@@ -77,7 +77,7 @@ async function createImage(
       ...(labels ? { labels: { ...labels } } : {}),
     });
     // Guests need it ready.
-    await awaitImage(call, image, 3600);
+    await awaitImage(call, sent, 3600);
   } finally {
     await source.close();
   }

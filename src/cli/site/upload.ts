@@ -31,7 +31,7 @@ async function announce(call: Call, source: Source, image: Announced): Promise<{
     if (!(error instanceof VirgaError) || error.code !== 'name_taken') throw error;
     const found = await call.client.call('image.show', { params: { image: image.name }, ...call.look });
     const same =
-      found.status.state === 'uploading' &&
+      ['uploading', 'checking'].includes(found.status.state) &&
       found.status.sizeBytes === source.size &&
       found.spec.format === image.format &&
       (image.sha512 === undefined || found.spec.expectedSha512 === image.sha512);
@@ -84,9 +84,16 @@ async function sendPart(call: Call, image: string, from: number, part: Uint8Arra
   }
 }
 
+export interface Uploaded {
+  readonly image: ImageView;
+  /** SHA-512 (hex) of what was read here; absent when all had been sent before. */
+  readonly sha512?: string;
+}
+
 /** Uploads the whole and tells the site that it is all. */
-export async function uploadImage(call: Call, source: Source, wanted: Announced): Promise<ImageView> {
+export async function uploadImage(call: Call, source: Source, wanted: Announced): Promise<Uploaded> {
   const { image, resumed } = await announce(call, source, wanted);
+  if (image.status.state === 'checking') return { image };
   const begin = resumed ? await offsetOf(call, image.id) : 0;
   if (resumed) call.out.note(`Going on with ${image.name} at ${Math.floor((begin / source.size) * 100)} %.`);
   const progress = new ByteProgress(call.io, image.name, source.size, call.out.json || call.out.quiet);
@@ -121,22 +128,18 @@ export async function uploadImage(call: Call, source: Source, wanted: Announced)
   return finish(call, image, digest.hex(), wanted.sha512);
 }
 
-async function finish(call: Call, image: ImageView, actual: string, expected: string | undefined): Promise<ImageView> {
+async function finish(call: Call, image: ImageView, sha512: string, expected: string | undefined): Promise<Uploaded> {
   const finished = await repeating(call.io.interrupted, () =>
     call.client.call('image.finish', { params: { image: image.id }, body: {}, timeoutMs: 60_000, ...call.change }),
   );
   // The site refuses a wrong digest by itself when it was announced; the bytes that were read are judged here too.
-  if (expected !== undefined && expected !== actual)
-    throw new VirgaError('image_digest', { what: 'file', actual, expected });
-  sentDigests.set(finished.id, actual);
-  return finished;
+  if (expected !== undefined && expected !== sha512)
+    throw new VirgaError('image_digest', { what: 'file', actual: sha512, expected });
+  return { image: finished, sha512 };
 }
 
-/** What this process sent, by image: compared with what the site says it received. */
-const sentDigests = new Map<string, string>();
-
 /** Waits, by watching, until the image is ready; throws the site's reason when it is refused. */
-export async function awaitImage(call: Call, image: ImageView, seconds: number): Promise<ImageView> {
+export async function awaitImage(call: Call, { image, sha512 }: Uploaded, seconds: number): Promise<ImageView> {
   const limit = deadline(call.io.interrupted, seconds);
   const line = new StatusLine(call.io, call.out.json || call.out.quiet);
   const read = async (): Promise<{ seen: ImageView[]; revision: number }> => {
@@ -162,7 +165,7 @@ export async function awaitImage(call: Call, image: ImageView, seconds: number):
       },
       limit.signal,
     );
-    checkSent(ready);
+    checkSent(ready, sha512);
     return ready;
   } catch (error) {
     if (limit.passed()) throw timedOut(`the check of ${image.name}`, seconds);
@@ -181,8 +184,7 @@ function refused(image: ImageView): VirgaError {
 }
 
 /** An upload that was taken up again with another file of the same size. */
-function checkSent(image: ImageView): void {
-  const sent = sentDigests.get(image.id);
+function checkSent(image: ImageView, sent: string | undefined): void {
   const { givenSha512 } = image.status;
   if (sent !== undefined && givenSha512 !== undefined && sent !== givenSha512)
     throw new VirgaError('image_digest', {

@@ -3,6 +3,7 @@
  * make up the disk, how the guest last ended. One JSON file per guest, written whole before and after every step, so
  * that an agent killed between any two steps finds out where it was.
  */
+import type { GuestOrder } from '../model/assignment.ts';
 import type { AdoptedDomain, ExitReason } from '../model/guest.ts';
 import type { Instant, Uuid } from '../model/resource.ts';
 
@@ -92,20 +93,17 @@ export interface GuestJournal {
   /** Sizes that the running guest refused; they are applied at its next start. */
   readonly refused?: Partial<AppliedSizes>;
   readonly adopted?: AdoptedDomain;
+  /**
+   * The last order to keep it: with it a guest that no assignment lists any more can be taken back into the site.
+   * Absent in journals of earlier versions, until the next order.
+   */
+  readonly order?: GuestOrder;
   /** Removed or released under this order; kept until no assignment lists the guest. */
   readonly gone?: { readonly generation: number };
 }
 
 /** The journal of a guest that was never here. Sequences that only make sense for a life here begin as ordered. */
-export function newJournal(order: {
-  readonly id: Uuid;
-  readonly name: string;
-  readonly generation: number;
-  readonly startSeq: number;
-  readonly rebootSeq: number;
-  readonly rebuildSeq: number;
-  readonly revert?: { readonly seq: number };
-}): GuestJournal {
+export function newJournal(order: GuestOrder): GuestJournal {
   return {
     version: 1,
     id: order.id,
@@ -125,6 +123,7 @@ export function newJournal(order: {
     nextLayer: 0,
     disksBegun: 0,
     snapshots: [],
+    ...(order.want === 'keep' ? { order } : {}),
   };
 }
 

@@ -45,8 +45,12 @@ export function noticeGuest(
 
 /** Takes note of a newer order; a person who asks for a start again ends the giving up. */
 function accept(journal: GuestJournal, order: GuestOrder | undefined): GuestJournal {
-  if (!order || order.generation <= journal.accepted) return journal;
-  const next: GuestJournal = { ...journal, accepted: order.generation, name: order.name, askedSeq: order.startSeq };
+  if (!order || order.generation < journal.accepted) return journal;
+  const kept = order.want === 'keep' ? { order } : {};
+  if (order.generation === journal.accepted)
+    return journal.order || order.want !== 'keep' ? journal : { ...journal, ...kept };
+  const { generation: accepted, name, startSeq: askedSeq } = order;
+  const next: GuestJournal = { ...journal, ...kept, accepted, name, askedSeq };
   const asked = order.startSeq > (journal.askedSeq ?? journal.startSeq);
   return asked || order.power === 'off' ? without({ ...next, failures: noFailures }, 'error') : next;
 }

@@ -1,5 +1,6 @@
 import type { AdoptedDomain, GuestMachine, GuestObservation, GuestSnapshot, RestartPolicy, DiskMode } from './guest.ts';
 import type { EngineFacts, ForeignDomain, HostNetwork, HostSession, Resources, StrayGuest } from './host.ts';
+import type { ImageFormat } from './image.ts';
 import type { NetworkSpec } from './network.ts';
 import type { Instant, Uuid } from './resource.ts';
 
@@ -40,7 +41,8 @@ export interface GuestOrder {
   readonly power: 'on' | 'off';
   readonly paused: boolean;
   readonly held: boolean;
-  readonly image?: { readonly sha512: string };
+  /** `id` and `format` are for the record: with them a guest can be taken back into a state that lost it. */
+  readonly image?: { readonly sha512: string; readonly id?: Uuid; readonly format?: ImageFormat };
   readonly cpus: number;
   readonly maxCpus: number;
   readonly memoryMiB: number;
@@ -58,6 +60,7 @@ export interface GuestOrder {
   readonly revert?: { readonly seq: number; readonly snapshotId: Uuid };
   readonly snapshots: readonly GuestSnapshot[];
   readonly machine: GuestMachine;
+  /** A foreign domain taken over. The id of such a guest is the domain's own UUID: libvirt knows it by no other. */
   readonly adopted?: AdoptedDomain;
 }
 

@@ -116,6 +116,8 @@ export interface GuestObservation {
   readonly observedAt: Instant;
   /** The order that the host has executed. */
   readonly generation: number;
+  /** The highest order that it has seen, where that is above the one it is given: it carries out no older one. */
+  readonly accepted?: number;
   readonly since?: { readonly startedAt: Instant };
   /** `preparing` (image, overlay, seed) and its progress 0..1. */
   readonly preparing?: { readonly what: string; readonly progress: number };

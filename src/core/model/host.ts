@@ -1,3 +1,4 @@
+import type { GuestOrder } from './assignment.ts';
 import type { Instant, Resource, Uuid } from './resource.ts';
 
 /** `invited`: asked to join, never seen · `online`: heard from lately · `silent`: not heard from, its guests are `unknown`. */
@@ -38,7 +39,13 @@ export interface ForeignDomain {
   readonly autostart: boolean;
 }
 
-/** A domain that carries Virga's identity but is in no assignment (e.g. after a restore). Never destroyed unasked. */
+/** How the problem of a host begins whose libvirt does not answer. */
+export const engineSilent = 'libvirt does not answer';
+
+/**
+ * A guest with Virga's identity that is in no assignment (e.g. after a restore): its domain, or, while it is off, what
+ * the host remembers of it. Never destroyed unasked.
+ */
 export interface StrayGuest {
   readonly id: Uuid;
   readonly name: string;
@@ -46,6 +53,13 @@ export interface StrayGuest {
   readonly generation: number;
   readonly cpus: number;
   readonly memoryMiB: number;
+  /**
+   * The last order to keep it, under the highest generation that the host has seen of it. Absent: the host remembers
+   * none. Never presented: it has what only the guest's own document shows.
+   */
+  readonly order?: GuestOrder;
+  /** The orders of all strays were too much for one report: this one comes when others were decided. */
+  readonly orderLater?: boolean;
 }
 
 export interface EngineFacts {

@@ -14,7 +14,7 @@ export const kinds: readonly Kind[] = ['host', 'guest', 'image', 'network', 'tok
 
 /** A fact about an object that a person or a program may wait for, with its reason. */
 export interface Condition {
-  /** e.g. `Placed`, `ImageReady`, `NetworkReady`, `ResizePending`. */
+  /** e.g. `Placed`, `Ready`, `Schedulable`; see `conditions.ts`. */
   readonly type: string;
   readonly status: 'true' | 'false' | 'unknown';
   /** One CamelCase word, stable, for programs. */
@@ -43,6 +43,7 @@ export interface Meta {
   readonly deletionAt?: Instant;
   /** The `site:` name of the site file that created it; `apply --prune` removes only these. */
   readonly origin?: string;
+  /** Set with every write, see `conditions.ts`. */
   readonly conditions: readonly Condition[];
 }
 
@@ -54,16 +55,3 @@ export interface Resource<K extends Kind, Spec, Status> extends Meta {
 
 /** Names become host names of guests and parts of file names: RFC 1123 label, at most 63 characters. */
 export const namePattern = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$';
-
-/** Sets one condition; keeps `sinceAt` while the status stays the same. */
-export function withCondition(
-  conditions: readonly Condition[],
-  next: Omit<Condition, 'sinceAt'>,
-  now: Instant,
-): readonly Condition[] {
-  const old = conditions.find((each) => each.type === next.type);
-  if (old && old.status === next.status && old.reason === next.reason && old.message === next.message)
-    return conditions;
-  const sinceAt = old && old.status === next.status ? old.sinceAt : now;
-  return [...conditions.filter((each) => each.type !== next.type), { ...next, sinceAt }];
-}

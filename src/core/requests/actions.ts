@@ -1,6 +1,6 @@
 /** What a person can do with a guest that exists. Repeats are harmless; the table in `model/states.ts` says what is legal. */
 import { VirgaError } from '../errors.ts';
-import { nextOrder, reorder, restated } from '../guest-orders.ts';
+import { nextOrder, reorder, described } from '../guest-orders.ts';
 import type { Guest, GuestSpec } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
@@ -37,7 +37,7 @@ export function hostOf(snapshot: Snapshot, guest: Guest): Host | undefined {
 /** A request that changes this one guest. */
 export function write(snapshot: Snapshot, guest: Guest, context: RequestContext, event: EventDetails): RequestResult {
   const draft = new Draft(context);
-  draft.put(restated(guest, hostOf(snapshot, guest), context.now));
+  draft.put(described(guest, hostOf(snapshot, guest), context.now));
   draft.event(guest, event);
   return draft.finish();
 }

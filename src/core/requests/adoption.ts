@@ -1,6 +1,6 @@
 /** Taking over a domain that is not ours, and giving it back as it was. */
 import { VirgaError } from '../errors.ts';
-import { placed, reorder, restated } from '../guest-orders.ts';
+import { placed, reorder, described } from '../guest-orders.ts';
 import type { AdoptedDomain, GuestMachine, GuestSpec } from '../model/guest.ts';
 import type { ForeignDomain, Host } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
@@ -72,7 +72,7 @@ export function adoptGuest(
   };
   const bare = newGuest(newMeta(context, domain.uuid, name), spec, context.now);
   const reasons = [`adopted on ${host.name}, where its disks are`];
-  const guest = restated(placed(bare, host, reasons, snapshot.site.epoch, context.now), host, context.now);
+  const guest = described(placed(bare, host, reasons, snapshot.site.epoch, context.now), host, context.now);
   const draft = new Draft(context);
   draft.create(guest);
   draft.event(guest, {

@@ -1,5 +1,5 @@
 import { VirgaError } from '../errors.ts';
-import { placed, restated } from '../guest-orders.ts';
+import { placed, described } from '../guest-orders.ts';
 import type { Guest } from '../model/guest.ts';
 import type { Instant } from '../model/resource.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
@@ -111,7 +111,7 @@ class Maker {
     const { now, uuid } = this.#context;
     const bare = newGuest(newMeta(this.#context, uuid(), name, this.#input), { ...this.#plan.spec, nics }, now);
     const { host, reasons } = place;
-    const guest = restated(placed(bare, host, reasons, this.#snapshot.site.epoch, now), host, now);
+    const guest = described(placed(bare, host, reasons, this.#snapshot.site.epoch, now), host, now);
     this.draft.create(guest);
     this.draft.event(guest, {
       type: 'guest.created',

@@ -1,5 +1,5 @@
 import { VirgaError } from '../errors.ts';
-import { restated, unplaced } from '../guest-orders.ts';
+import { described, unplaced } from '../guest-orders.ts';
 import type { Guest, GuestSpec } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
@@ -94,7 +94,7 @@ function loseGuest(guest: Guest, host: Host, context: RequestContext, draft: Dra
   const after = keeps
     ? { ...adrift, status: { ...without(status, 'unplaced'), lost: { host: host.name, lostAt: context.now } } }
     : adrift;
-  draft.put(restated(after, undefined, context.now));
+  draft.put(described(after, undefined, context.now));
   draft.event(guest, {
     type: 'guest.lost',
     severity: keeps ? 'error' : 'warning',

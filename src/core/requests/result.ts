@@ -1,6 +1,7 @@
 import type { GuestAction } from '../model/states.ts';
 import { can, forbiddenWhileHeld, guestCan, guestState } from '../model/states.ts';
 import { VirgaError } from '../errors.ts';
+import { withConditions } from '../model/conditions.ts';
 import type { Guest } from '../model/guest.ts';
 import type { Kind, Uuid } from '../model/resource.ts';
 import type { AnyResource, Change, NewEvent, RequestContext, SiteFacts, Snapshot, Subject } from '../model/snapshot.ts';
@@ -44,15 +45,20 @@ export class Draft {
   }
 
   create(resource: AnyResource): void {
-    this.#put.push(resource);
+    this.#put.push(this.#conditioned(resource));
     this.#created.push({ kind: resource.kind, id: resource.id });
     this.#expect.set(resource.id, { kind: resource.kind, id: resource.id, revision: undefined });
   }
 
   /** `next` is a changed copy of what the snapshot holds, with its revision. */
   put(next: AnyResource): void {
-    this.#put.push({ ...next, updatedAt: this.#context.now });
+    this.#put.push({ ...this.#conditioned(next), updatedAt: this.#context.now });
     this.reads(next);
+  }
+
+  /** Guests come with their conditions (`described`), since those need the host. */
+  #conditioned(resource: AnyResource): AnyResource {
+    return resource.kind === 'guest' ? resource : withConditions(resource, undefined, this.#context.now);
   }
 
   remove(resource: AnyResource): void {

@@ -1,5 +1,5 @@
 import { VirgaError } from '../errors.ts';
-import { placed, reorder, restated, unplaced } from '../guest-orders.ts';
+import { placed, reorder, described, unplaced } from '../guest-orders.ts';
 import type { Guest, GuestSpec } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
@@ -70,7 +70,7 @@ function move(snapshot: Snapshot, guest: Guest, from: Host, to: Place, context: 
   draft.put({ ...from, status: { ...from.status, leaving } });
   const gone = { ...guest, status: { ...guest.status, lastGeneration: generation } };
   const there = placed(gone, to.host, to.reasons, snapshot.site.epoch, context.now);
-  draft.put(restated(there, to.host, context.now));
+  draft.put(described(there, to.host, context.now));
   draft.event(guest, {
     type: 'guest.start',
     message: `${guest.name} is started on ${to.host.name}, no longer on ${from.name}`,
@@ -89,7 +89,7 @@ function startNowhere(snapshot: Snapshot, guest: Guest, spec: GuestSpec, context
   const after = place
     ? placed(next, place.host, place.reasons, snapshot.site.epoch, context.now)
     : unplaced(next, refusal.sentences);
-  draft.put(restated(after, place?.host, context.now));
+  draft.put(described(after, place?.host, context.now));
   const where = place ? `on ${place.host.name}` : `as soon as a host has room: ${refusal.summary}`;
   draft.event(guest, { type: 'guest.start', message: `${guest.name} is started ${where}` });
   return draft.finish();

@@ -172,5 +172,5 @@ test('an image in use is not deleted, and it says by whom; guests are, when a pe
     await terminal.close();
   }
   assert.equal(await ok('guest', 'list', '-q'), '');
-  assert.match(await ok('events', '--subject', 'web-1'), /deleted/);
+  assert.match(await ok('events', '-n', '100'), /guest web-1: .*delet/);
 });

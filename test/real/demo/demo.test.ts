@@ -41,9 +41,9 @@ interface Demo {
   readonly seconds: number;
 }
 
-test('virga demo --once --json --yes', { timeout: 280_000 }, async (t) => {
+test('virga demo --once --json --yes', { timeout: 420_000 }, async (t) => {
   const before = traces();
-  const { code, stdout, stderr } = await virga(['demo', '--once', '--json', '--yes'], 270_000);
+  const { code, stdout, stderr } = await virga(['demo', '--once', '--json', '--yes'], 400_000);
   assert.equal(code, 0, `${stdout}\n${stderr.slice(-4000)}`);
   const lines = stdout.trim().split('\n');
   assert.equal(lines.length, 1, 'standard output is one JSON document');

@@ -132,7 +132,8 @@ describe('faults of a site', { timeout: 300_000 }, () => {
   });
 
   test('a certificate of another site and an agent of another protocol are refused in words', async () => {
-    const breaks = async (): Promise<number> => (await site.lab.log('alder')).split('the controller is away').length - 1;
+    const breaks = async (): Promise<number> =>
+      (await site.lab.log('alder')).split('the controller is away').length - 1;
     const before = await breaks();
     const own = JSON.parse(await readFile(join(alder.dir, 'agent', 'credentials.json'), 'utf8')) as Record<
       string,
@@ -186,7 +187,8 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     await site.client.call('image.delete', { params });
   });
 
-  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async () => {    const pid = await qemuPid(alder, 'a');
+  test('power and network cut: guests are unknown and start nowhere else; each comes back by its own means', async () => {
+    const pid = await qemuPid(alder, 'a');
     const boot = await site.ask(b, '/boot-id');
     await Promise.all([alder.cutNetwork(), birch.powerCut()]);
     await Promise.all(
@@ -206,20 +208,27 @@ describe('faults of a site', { timeout: 300_000 }, () => {
     assert.equal(await qemuPid(alder, 'a'), pid);
 
     await site.lab.killController();
-    await birch.powerOn();    await site.lab.startAgent('birch');
+    await birch.powerOn();
+    await site.lab.startAgent('birch');
+    await until('b started from the stored assignment', 30_000, async () =>
+      (await virshList(birch)).includes('b') ? true : undefined,
+    );
+    await site.lab.startController();
     await site.rebooted(b, boot);
     assert.equal(await site.ask(b, '/boots'), '2');
-    await site.lab.startController();
-await site.inState('b', 'running');    assert.deepEqual(await virshList(alder), ['a']);
+    await site.inState('b', 'running');
+    assert.deepEqual(await virshList(alder), ['a']);
     assert.deepEqual(await virshList(birch), ['b']);
   });
 
-  test('a restored backup destroys nothing that it does not know until a person has decided', async () => {    const answer = await site.client.raw('site.backup', { body: {} });
+  test('a restored backup destroys nothing that it does not know until a person has decided', async () => {
+    const answer = await site.client.raw('site.backup', { body: {} });
     const file = join(work, 'site.backup');
     await writeFile(file, Buffer.from(await answer.body.arrayBuffer()), { mode: 0o600 });
-    assert.deepEqual(answer.headers['virga-secrets-left-out'] !== '', true);
+    // Not encrypted, so without the authority's key: hosts know the site again by the key in the data folder.
+    assert.match(String(answer.headers['virga-secrets-left-out']), /ca\.key/);
     const late = await site.run({ name: 'late', count: 2 });
-    await Promise.all(late.map((guest) => site.answers(guest)));
+    await Promise.all(late.map((guest) => site.inState(guest.name, 'running')));
     const [keep, drop] = late;
     assert.ok(keep && drop);
     const keptOn = await site.hostOf(keep);
@@ -235,14 +244,14 @@ await site.inState('b', 'running');    assert.deepEqual(await virshList(alder), 
     });
     assert.equal(review.pending, true);
     assert.deepEqual(
-      review.items.map(({ name, what, running, guestId }) => [name, what, running, guestId]).toSorted(),
-      late.map(({ name, id }) => [name, 'stray', true, id]).toSorted(),
+      review.items.map(({ name, what, running, guestId }) => `${name} ${what} ${running} ${guestId}`).toSorted(),
+      late.map(({ name, id }) => `${name} stray true ${id}`).toSorted(),
     );
-    for (const guest of late) assert.equal(await site.ask(guest, '/'), guest.name);
     await refused('review_pending', site.client.call('guest.rebuild', { params: { guest: 'a' }, body: {} }));
 
     await site.client.call('site.decide', { body: { guestId: keep.id, decision: 'adopt' } });
-await site.inState(keep.name, 'running');    assert.equal(await qemuPid(keptOn, keep.name), pid);
+    await site.inState(keep.name, 'running');
+    assert.equal(await qemuPid(keptOn, keep.name), pid);
     await site.client.call('site.decide', { body: { guestId: drop.id, decision: 'destroy' } });
     await until('the stray to be gone', 15_000, async () =>
       (await site.client.call('site.review')).items.length === 0 ? true : undefined,
@@ -254,13 +263,13 @@ await site.inState(keep.name, 'running');    assert.equal(await qemuPid(keptOn, 
     assert.equal((await site.client.call('site.reviewed', { body: {} })).pending, false);
     await site.inState('a', 'running');
     await site.inState('b', 'running');
-    assert.equal(await site.ask(keep, '/'), keep.name);
+    await site.answers(keep);
   });
 
   test('a host lost for ever: kept disks are lost and said to be, fresh guests start elsewhere', async () => {
     const [fresh] = await site.run({ name: 'fresh', diskMode: 'fresh', host: 'birch' });
     assert.ok(fresh);
-    await site.answers(fresh);
+    await site.inState('fresh', 'running');
     await birch.powerCut();
     await site.hostIs('birch', 'silent', ({ status }) => status.state === 'silent');
     await site.client.call('host.remove', { params: { host: 'birch' }, query: { lost: 'birch' } });
@@ -271,8 +280,9 @@ await site.inState(keep.name, 'running');    assert.equal(await qemuPid(keptOn, 
     assert.equal((await site.hostOf(moved)).name, 'alder');
     await site.answers(fresh);
     await site.client.call('guest.rebuild', { params: { guest: 'b' }, body: {} });
-    await site.answers(b);
-    assert.equal(addressOf(await site.guest('b')), addressOf(b));
+    const rebuilt = await site.inState('b', 'running');
+    assert.equal((await site.hostOf(rebuilt)).name, 'alder');
+    assert.equal(addressOf(rebuilt), addressOf(b));
   });
 });
 

@@ -12,8 +12,7 @@ const socket = webSocket(credentials, '/agent/v1/link', { handshakeTimeout: 5000
 const told: unknown[] = [];
 
 function end(how: object): void {
-  console.log(JSON.stringify({ told, ...how }));
-  process.exit(0);
+  process.stdout.write(`${JSON.stringify({ told, ...how })}\n`, () => process.exit(0));
 }
 
 socket.on('unexpected-response', (_request, response) => {

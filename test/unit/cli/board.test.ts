@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { LiveBoard, renderBoard } from '../../../src/cli/ui/board.ts';
 import { bar, ByteProgress, Rate } from '../../../src/cli/ui/progress.ts';
 import { widthOf } from '../../../src/cli/ui/table.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Ajv2020 from 'ajv/dist/2020.js';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { parse } from 'yaml';
 import { VirgaError } from '../../../src/api/errors.ts';
 import type { GuestView, HostView, ImageView, NetworkView } from '../../../src/api/schemas.ts';
@@ -271,7 +271,7 @@ const states: fc.Arbitrary<SiteState> = fc
         labels,
         origin: 'lab',
         spec: {
-          mode: mode as 'nat',
+          mode,
           bridge: 'br7',
           dns: { servers: ['10.0.0.53'], search: [] },
           ...(family === 4 ? { ipv4: v4 } : {}),
@@ -315,7 +315,7 @@ const states: fc.Arbitrary<SiteState> = fc
             memoryMiB,
             maxMemoryMiB: memoryMiB + 7,
             graceSeconds: grace,
-            restart: restart as 'never',
+            restart,
             ...(userData === '' ? {} : { userData }),
             ...(home && index % 3 === 0 ? { hostId: home.id } : {}),
           },

@@ -141,12 +141,12 @@ export interface RunOptions {
 export async function cli(socket: string | undefined, argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const stdin = new PassThrough();
   stdin.end(options.input ?? '');
-  const screen = () => {
+  const screen = (hear?: (text: string) => void) => {
     const stream = new PassThrough();
     const chunks: Buffer[] = [];
     stream.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
-      if (stream === heard) options.heard?.(Buffer.concat(chunks).toString('utf8'));
+      hear?.(Buffer.concat(chunks).toString('utf8'));
     });
     const isTTY = options.terminal !== undefined;
     return {
@@ -154,9 +154,7 @@ export async function cli(socket: string | undefined, argv: readonly string[], o
       text: () => Buffer.concat(chunks).toString('utf8'),
     };
   };
-  let heard: PassThrough | undefined;
-  const out = screen();
-  heard = out.stream;
+  const out = screen(options.heard);
   const err = screen();
   const code = await runCli(argv, [], {
     stdin,
