@@ -4,7 +4,7 @@
  */
 import type { Assignment, HostReport } from './core/model/assignment.ts';
 import type { AdoptedDomain, ExitReason, GuestAddress } from './core/model/guest.ts';
-import type { EngineFacts, ForeignDomain, HostNetwork, Resources } from './core/model/host.ts';
+import type { EngineFacts, ForeignDomain } from './core/model/host.ts';
 import type { Instant, Kind, Uuid } from './core/model/resource.ts';
 import type { AnyResource, Change, SiteEvent, SiteFacts } from './core/model/snapshot.ts';
 
@@ -195,13 +195,12 @@ export interface Engine {
   shutdown(id: Uuid): Promise<void>;
   /** Ends it now; no error when it is not there. */
   destroy(id: Uuid): Promise<void>;
-  reboot(id: Uuid): Promise<void>;
   pause(id: Uuid): Promise<void>;
   resume(id: Uuid): Promise<void>;
   setCpus(id: Uuid, cpus: number): Promise<void>;
   setMemory(id: Uuid, memoryMiB: number): Promise<void>;
   growDisk(id: Uuid, bytes: number): Promise<void>;
-  /** Freezes the running guest's disk in `frozenPath` and goes on writing to a new overlay at `overlayPath`. */
+  /** Freezes the file that the running guest's first disk is written to; the guest goes on in a new overlay at `overlayPath`, which must not exist. */
   snapshotDisk(id: Uuid, overlayPath: string): Promise<void>;
   /** Marks a foreign domain as ours, makes it transient, and returns what `release` needs. */
   adopt(
@@ -226,20 +225,4 @@ export interface Files {
   write(path: string, text: string): Promise<void>;
   remove(path: string): Promise<void>;
   list(folder: string): Promise<readonly string[]>;
-}
-
-/** Disks, seeds, images and networks of one host. */
-export interface HostResources {
-  /** Fetches and verifies once per host however many guests ask; resolves when it is in the cache. */
-  ensureImage(
-    image: { readonly id: Uuid; readonly sha512: string; readonly sizeBytes: number },
-    onProgress: (fraction: number) => void,
-  ): Promise<string>;
-  /** Digests in the cache. */
-  images(): Promise<readonly string[]>;
-  measure(): Promise<{
-    readonly measured: Resources;
-    readonly used: { readonly cpuPercent: number; readonly memoryMiB: number; readonly diskMiB: number };
-    readonly network: HostNetwork;
-  }>;
 }

@@ -138,7 +138,12 @@ async function runFiles(paths: readonly string[], concurrency: number, timeoutMs
     return known;
   };
   const verbose = process.env['VIRGA_TEST_VERBOSE'] !== undefined;
-  const stream = runTests({ files: paths.map((path) => join(root, path)), concurrency, timeout: timeoutMs });
+  const stream = runTests({
+    files: paths.map((path) => join(root, path)),
+    concurrency,
+    timeout: timeoutMs,
+    forceExit: true,
+  });
   for await (const event of stream as AsyncIterable<TestEvent>) {
     if (event.type === 'test:pass') countPass(event.data, tally, countOf(event.data.file));
     else if (event.type === 'test:fail') countFail(event.data, tally, countOf(event.data.file));

@@ -191,10 +191,6 @@ export class LibvirtEngine implements AgentEngine {
     return this.#unlessGone(async () => this.client.destroy(await this.#dom(id)));
   }
 
-  reboot(id: Uuid): Promise<void> {
-    return this.#do(async () => this.client.reboot(await this.#dom(id)));
-  }
-
   pause(id: Uuid): Promise<void> {
     return this.#unlessGone(async () => this.client.suspend(await this.#dom(id)));
   }

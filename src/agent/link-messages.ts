@@ -2,6 +2,8 @@
 import { Ajv } from 'ajv';
 import Type from 'typebox';
 import type { ToAgent } from '../api/link.ts';
+import type { Covers } from '../api/report.ts';
+import type { Assignment as Model } from '../core/model/assignment.ts';
 
 const text = (maxLength: number) => Type.String({ maxLength });
 const Uuid = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
@@ -56,7 +58,9 @@ const Order = Type.Object({
   power: oneOf('on', 'off'),
   paused: Type.Boolean(),
   held: Type.Boolean(),
-  image: Type.Optional(Type.Object({ sha512: Digest })),
+  image: Type.Optional(
+    Type.Object({ sha512: Digest, id: Type.Optional(Uuid), format: Type.Optional(oneOf('raw', 'qcow2')) }),
+  ),
   cpus: Size,
   maxCpus: Size,
   memoryMiB: Size,
@@ -99,6 +103,8 @@ const Assignment = Type.Object({
   images: Type.Array(Image, { maxItems: 4096 }),
 });
 
+true satisfies Covers<Type.Static<typeof Assignment>, Model>;
+
 const schemas = {
   welcome: Type.Object({
     type: Type.Literal('welcome'),
@@ -121,7 +127,7 @@ const schemas = {
   refused: Type.Object({
     type: Type.Literal('refused'),
     code: text(64),
-    values: Type.Record(text(64), Type.Unknown()),
+    values: Type.Record(Type.String(), Type.Union([text(4096), Type.Number(), Type.Boolean()])),
   }),
 };
 
@@ -140,7 +146,8 @@ export function parseToAgent(frame: string): Parsed | undefined {
   } catch {
     return { ok: false, problem: 'it is no JSON' };
   }
-  const type = typeof message === 'object' && message !== null && 'type' in message ? String(message.type) : '';
+  const given = typeof message === 'object' && message !== null && 'type' in message ? message.type : '';
+  const type = typeof given === 'string' ? given : '';
   const check = checks.get(type);
   if (!check) return type === '' ? { ok: false, problem: 'it has no type' } : undefined;
   if (check(message)) return { ok: true, message: message as ToAgent };

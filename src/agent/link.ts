@@ -1,7 +1,7 @@
 /** The agent's end of the link to the controller: dials, says hello, reports, takes assignments, answers questions. */
 import { WebSocket } from 'ws';
 import { maxMessageBytes, type Ask, type ToAgent, type ToController } from '../api/link.ts';
-import { VirgaError, type ErrorCode, type ErrorValues } from '../core/errors.ts';
+import { errorRegistry, VirgaError, type ErrorCode, type ErrorValues } from '../core/errors.ts';
 import { linkProtocol, type Assignment, type HostReport } from '../core/model/assignment.ts';
 import type { HostSession } from '../core/model/host.ts';
 import type { Clock, ControllerLink, Log } from '../ports.ts';
@@ -147,7 +147,10 @@ export class AgentLink implements ControllerLink {
         this.#refused = true;
         this.#options.log.error('the controller refuses this host', {
           code: message.code,
-          detail: new VirgaError(message.code, message.values).message,
+          // A newer controller may have reasons that this agent does not know.
+          detail: Object.hasOwn(errorRegistry, message.code)
+            ? new VirgaError(message.code, message.values).message
+            : JSON.stringify(message.values).slice(0, 500),
         });
         return;
       case 'ask':

@@ -331,7 +331,10 @@ export class AgentLoop {
    */
   async destroyStray(id: Uuid): Promise<void> {
     const seen = this.#seen?.guests.some((guest) => guest.id === id) ?? false;
-    const ours = seen || this.#memory.journals.has(id);
+    // A journal alone is enough for one that is off, unless the domain of that id is not ours (any more).
+    const journal = this.#memory.journals.get(id);
+    const foreign = this.#seen?.foreign.some((domain) => domain.uuid === id) ?? true;
+    const ours = seen || (journal !== undefined && !journal.gone && !foreign);
     if (this.lists(id) || !ours) {
       const why = ours ? 'it is in the assignment' : 'there is no such guest on this host';
       throw new VirgaError('not_allowed', { state: 'no stray', action: 'destroyed as one', why, name: id });

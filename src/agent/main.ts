@@ -9,6 +9,7 @@ import { tryKvm } from '../effects/kvm.ts';
 import { sandboxedQemuImg } from '../effects/qemu-img.ts';
 import type { HostReport } from '../core/model/assignment.ts';
 import type { ControllerLink, Log } from '../ports.ts';
+import { claim } from './alone.ts';
 import { assembleAgent, imageFolder, imagesOf, type AssembledAgent } from './assemble.ts';
 import { readSerial } from './disks.ts';
 import { openImageCache } from './images/cache.ts';
@@ -56,15 +57,30 @@ export async function joinAgent(options: {
  * @throws VirgaError setup when the host has not joined a site
  */
 export async function runAgent(options: RunAgentOptions): Promise<void> {
-  const { dataDir, log, signal, agentVersion } = options;
+  const { dataDir, log } = options;
   const files = durableFiles(dataDir);
-  let credentials = await readCredentials(files);
+  const credentials = await readCredentials(files);
   if (!credentials)
     throw new VirgaError('setup', {
       detail: `This host has not joined a site (${dataDir})`,
       how: 'Ask the site for an invitation: virga host invite. Then: virga agent join URL TOKEN',
     });
-  const current = (): Credentials => credentials as Credentials;
+  const giveBack = await claim(dataDir, log);
+  try {
+    await runJoined(options, credentials, files);
+  } finally {
+    await giveBack();
+  }
+}
+
+async function runJoined(
+  options: RunAgentOptions,
+  joined: Credentials,
+  files: ReturnType<typeof durableFiles>,
+): Promise<void> {
+  const { dataDir, log, signal, agentVersion } = options;
+  let credentials = joined;
+  const current = (): Credentials => credentials;
   const transport = imageTransport(current);
   const cache = await openImageCache(
     { folder: imageFolder(dataDir), maxBytes: options.cacheBytes ?? 100 * GiB },

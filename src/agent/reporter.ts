@@ -92,7 +92,7 @@ export class Reporter {
       guests: this.#guests(state, view),
       gone,
       foreign: view?.foreign ?? [],
-      strays: strays(assignment, view?.guests ?? [], journals),
+      strays: view ? strays(assignment, view, journals) : [],
       images: this.#images,
       networkProblems: upkeep.networkProblems,
       problems,

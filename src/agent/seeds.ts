@@ -13,14 +13,17 @@ export function guestSeeds(dataDir: string): Seeds {
       const folder = join(dataDir, 'guests', order.id);
       await mkdir(folder, { recursive: true, mode: 0o711 });
       const path = join(folder, 'seed.iso');
+      // It may hold secrets: mkdtemp's folder is ours alone, also while the tool writes with rights of its own choice.
       const work = await mkdtemp(join(folder, 'seed-'));
       try {
-        const content = seedContent(order, networks, instanceId);
-        for (const [name, text] of Object.entries(content)) await writeFile(join(work, name), text, { mode: 0o644 });
-        const made = `${path}.new`;
-        await rm(made, { force: true });
-        await run('xorriso', ['-as', 'genisoimage', '-quiet', '-V', 'cidata', '-J', '-r', '-o', made, work], timeoutMs);
-        // It may hold secrets: for the emulator's user, to whom libvirt gives it, and nobody else.
+        const content = join(work, 'content');
+        await mkdir(content);
+        for (const [name, text] of Object.entries(seedContent(order, networks, instanceId)))
+          await writeFile(join(content, name), text, { mode: 0o644 });
+        const made = join(work, 'seed.iso');
+        const options = ['-as', 'genisoimage', '-quiet', '-V', 'cidata', '-J', '-r'];
+        await run('xorriso', [...options, '-o', made, content], timeoutMs);
+        // For the emulator's user, to whom libvirt gives it, and nobody else.
         await chmod(made, 0o600);
         await rename(made, path);
       } finally {

@@ -17,6 +17,6 @@ export const ErrorAnswer = Type.Object({
 /** Turns what the API sent back into the error it was. */
 export function errorFromBody(body: unknown): VirgaError | undefined {
   const error = (body as Partial<ErrorBody> | undefined)?.error;
-  if (!error || !(error.code in errorRegistry)) return undefined;
+  if (!error || !Object.hasOwn(errorRegistry, error.code)) return undefined;
   return new VirgaError(error.code, error.values);
 }

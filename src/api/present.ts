@@ -4,13 +4,18 @@
  */
 import type { AnyResource } from '../core/model/snapshot.ts';
 
-const hidden = new Set(['secretHash']);
+/** `order`: what a host remembers of a stray, with user data that only a guest's own document shows. */
+const hidden = new Set(['secretHash', 'order']);
 
 /** The type of a presented document. */
 export type Presented<T> = T extends readonly (infer E)[]
   ? readonly Presented<E>[]
   : T extends object
-    ? { [K in keyof T as K extends 'secretHash' ? never : K]: K extends `${string}At` ? string : Presented<T[K]> }
+    ? {
+        [K in keyof T as K extends 'secretHash' | 'order' ? never : K]: K extends `${string}At`
+          ? string
+          : Presented<T[K]>;
+      }
     : T;
 
 function convert(key: string, value: unknown): unknown {

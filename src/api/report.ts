@@ -4,6 +4,8 @@
  */
 import Type from 'typebox';
 import type { HostReport } from '../core/model/assignment.ts';
+import { namePattern } from '../core/model/resource.ts';
+import { limits } from '../core/requests/check.ts';
 
 const Opt = Type.Optional;
 const Text = (maxLength = 1024) => Type.String({ maxLength });
@@ -29,6 +31,7 @@ const GuestReport = Type.Object({
   engine: Enum(['absent', 'running', 'paused', 'shutoff', 'crashed', 'io-error']),
   observedAt: Instant,
   generation: Whole,
+  accepted: Opt(Whole),
   since: Opt(Type.Object({ startedAt: Instant })),
   preparing: Opt(Type.Object({ what: Text(200), progress: Type.Number() })),
   exit: Opt(
@@ -75,6 +78,56 @@ const Foreign = Type.Object({
   autostart: Type.Boolean(),
 });
 
+/** What an agent kept of an order that this controller, or one before a restore, gave it. */
+const Order = Type.Object({
+  id: Id,
+  name: Type.String({ pattern: namePattern }),
+  generation: Whole,
+  epoch: Whole,
+  owner: Text(256),
+  community: Text(256),
+  want: Enum(['keep', 'remove', 'release']),
+  power: Enum(['on', 'off']),
+  paused: Type.Boolean(),
+  held: Type.Boolean(),
+  image: Opt(Type.Object({ sha512: Digest, id: Opt(Id), format: Opt(Enum(['raw', 'qcow2'])) })),
+  cpus: Whole,
+  maxCpus: Whole,
+  memoryMiB: Whole,
+  maxMemoryMiB: Whole,
+  diskMiB: Whole,
+  diskMode: Enum(['keep', 'fresh']),
+  nics: Type.Array(
+    Type.Object({
+      networkId: Id,
+      mac: Type.String({ pattern: '^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$' }),
+      ipv4: Opt(Text(64)),
+      ipv6: Opt(Text(64)),
+    }),
+    { maxItems: 64 },
+  ),
+  userData: Opt(Text(limits.userDataBytes)),
+  sshKeys: Type.Array(Text(limits.sshKeyBytes), { maxItems: limits.sshKeys }),
+  restart: Enum(['always', 'on-failure', 'never']),
+  graceSeconds: Whole,
+  startSeq: Whole,
+  rebootSeq: Whole,
+  rebuildSeq: Whole,
+  revert: Opt(Type.Object({ seq: Whole, snapshotId: Id })),
+  snapshots: Type.Array(
+    Type.Object({ id: Id, name: Type.String({ pattern: namePattern }), askedAt: Instant, wanted: Type.Boolean() }),
+    { maxItems: 1024 },
+  ),
+  machine: Type.Object({ arch: Text(64), type: Text(64), firmware: Enum(['bios', 'uefi']), cpuModel: Text(64) }),
+  adopted: Opt(
+    Type.Object({
+      xml: Text(limits.adoptedXmlBytes),
+      persistent: Type.Boolean(),
+      autostart: Type.Boolean(),
+    }),
+  ),
+});
+
 const Stray = Type.Object({
   id: Id,
   name: Text(),
@@ -82,6 +135,8 @@ const Stray = Type.Object({
   generation: Whole,
   cpus: Whole,
   memoryMiB: Whole,
+  order: Opt(Order),
+  orderLater: Opt(Type.Boolean()),
 });
 
 /** The whole state of a host. The type is `HostReport`; the compiler holds the two together below. */
@@ -109,6 +164,16 @@ export const HostReportSchema = Type.Object({
 
 /** Fails to compile when schema and model drift apart. */
 export const asReport = (report: Type.Static<typeof HostReportSchema>): HostReport => report;
+
+/** The fields of a type at every depth, whether they may be absent or not. */
+type Fields<T> = T extends readonly (infer E)[]
+  ? readonly Fields<E>[]
+  : T extends object
+    ? { [K in keyof T]-?: Fields<NonNullable<T[K]>> }
+    : true;
+/** `never` when the schema lacks a field of its model: on receipt it would be dropped without a word. */
+export type Covers<Schema, Model> = Fields<Schema> extends Fields<Model> ? true : never;
+true satisfies Covers<Type.Static<typeof HostReportSchema>, HostReport>;
 
 export const Hello = Type.Object({
   type: Type.Literal('hello'),

@@ -104,6 +104,7 @@ function namedContext(io: Io, name: string): Where {
   if (context.socket !== undefined) return { socket: context.socket };
   if (context.url === undefined || context.token === undefined)
     throw usage(`the context "${name}" has no address or no token; add it again: virga context add ${name} URL`);
+  checkUrl(context.url);
   return { url: context.url, token: context.token, ...(context.ca === undefined ? {} : { ca: context.ca }) };
 }
 

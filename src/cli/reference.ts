@@ -1,6 +1,6 @@
 /**
  * Makes the reference documentation and the JSON schema of site files from the program, the route table and the
- * schemas: `node src/cli/reference.ts --write`. Without `--write` it says what is out of date (exit code 1).
+ * schemas: `node src/docs.ts --write`. Without `--write` it says what is out of date (exit code 1).
  */
 import { readFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -80,7 +80,7 @@ export function cliPage(program: Command): string {
   const parts = [
     '# Command line',
     '',
-    'Made from the program by `node src/cli/reference.ts --write`; `virga COMMAND --help` says the same.',
+    'Made from the program by `node src/docs.ts --write`; `virga COMMAND --help` says the same.',
     '',
     '## What all commands share',
     '',
@@ -113,17 +113,6 @@ export function cliPage(program: Command): string {
     parts.push(`## ${title}`, '', ...members.map(commandSection));
   }
   return `${parts.join('\n').trimEnd()}\n`;
-}
-
-/** `docs/reference/cli-local.md`: the commands of this machine, which whoever wires the program together knows. */
-export function localPage(local: readonly LocalCommand[]): Page {
-  const names = new Set(local.map((each) => each.syntax.split(' ')[0]));
-  const entries = commandsOf(programToRead(local)).filter((each) => names.has(each.name.split(' ')[0]));
-  const head = ['# Commands of this machine', '', 'Made from the program; `virga COMMAND --help` says the same.', ''];
-  return {
-    path: 'docs/reference/cli-local.md',
-    text: `${[...head, ...entries.map(commandSection)].join('\n').trimEnd()}\n`,
-  };
 }
 
 export interface Page {
@@ -159,14 +148,5 @@ export function writePages(to: string = root, all: readonly Page[] = pages()): v
   for (const page of all) {
     mkdirSync(dirname(join(to, page.path)), { recursive: true });
     writeFileSync(join(to, page.path), page.text);
-  }
-}
-
-if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  if (process.argv.includes('--write')) writePages();
-  else {
-    const stale = outdated();
-    for (const path of stale) process.stderr.write(`${path} is out of date\n`);
-    process.exitCode = stale.length > 0 ? 1 : 0;
   }
 }

@@ -1,6 +1,6 @@
 /** From root to the system user, for good: what listens and who owns the data is settled before. */
 import { execFile } from 'node:child_process';
-import { chown, lstat, readdir } from 'node:fs/promises';
+import { chown, lchown, lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { VirgaError } from '../core/errors.ts';
@@ -45,7 +45,9 @@ export async function giveTo(folder: string, user: SystemUser): Promise<void> {
   const facts = await lstat(folder);
   if (facts.uid !== 0 && facts.uid !== user.uid) return;
   if (facts.isSymbolicLink()) return;
-  if (facts.uid !== user.uid || facts.gid !== user.gid) await chown(folder, user.uid, user.gid);
+  // A second name may lie outside: who owns this folder could have made it. A link put here since is not followed.
+  if (!facts.isDirectory() && facts.nlink > 1) return;
+  if (facts.uid !== user.uid || facts.gid !== user.gid) await lchown(folder, user.uid, user.gid);
   if (!facts.isDirectory()) return;
   for (const name of await readdir(folder)) await giveTo(join(folder, name), user);
 }

@@ -75,7 +75,6 @@ function afterFailure(step: Step | undefined, { failures }: GuestJournal, now: I
   return { do: 'wait', until: failures.retryAt, reason: 'it failed a moment ago' };
 }
 
-
 function fetches({ assignment, view, now }: Context): HostAction[] {
   const wanted = new Set<string>();
   for (const order of assignment.guests)

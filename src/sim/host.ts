@@ -170,7 +170,6 @@ export function simEngine(machine: SimMachine, time: VirtualTime, slowly: Slow):
         if (!domain(id).stubborn) time.after(800, () => machine.end(id, 'shutdown', time.now));
       }),
     destroy: (id) => slow(() => void machine.end(id, 'destroyed', time.now)),
-    reboot: (id) => slow(() => void domain(id)),
     pause: (id) => slow(() => void (domain(id).state = 'paused')),
     resume: (id) => slow(() => void (domain(id).state = 'running')),
     setCpus: (id) => slow(() => void domain(id)),

@@ -30,9 +30,9 @@ const walls: Readonly<Record<string, readonly string[]>> = {
   testbed: ['setup', 'api', 'core'],
   site: ['setup', 'testbed', 'api', 'cli', 'core', 'effects'],
 };
-const wiring = /(^|\/)main\.ts$/;
+const wiring = /(^|\/)main\.ts$|^src\/(local|docs)\.ts$/;
 /** Doors inside a wall: the agent's link speaks the wire schemas of the API and nothing else of it. */
-const agentApi = /^src\/api\/(link|errors)\.ts$/;
+const agentApi = /^src\/api\/(link|report|errors)\.ts$/;
 
 interface Import {
   readonly from: string;

@@ -4,6 +4,7 @@
  */
 import Type, { type TSchema } from 'typebox';
 import { namePattern } from '../../core/model/resource.ts';
+import { labelKeyPattern, limits } from '../../core/requests/check.ts';
 
 /** Requests refuse unknown fields, answers may grow. */
 const strict = { additionalProperties: false } as const;
@@ -17,18 +18,24 @@ export const Name = Type.String({ pattern: namePattern, maxLength: 63, descripti
 export const Reference = Type.String({ minLength: 1, maxLength: 63, description: 'Name or UUID' });
 export const At = Type.String({ format: 'date-time', description: 'RFC 3339, UTC' });
 export const Id = Type.String({ format: 'uuid' });
-export const Labels = Type.Record(
-  Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}$' }),
-  Type.String({ maxLength: 128 }),
-  { maxProperties: 64, description: 'Up to 64 labels; keys of letters, digits and . _ / -' },
-);
-export const LabelChange = Type.Record(
-  Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}$' }),
-  Type.Union([Type.String({ maxLength: 128 }), Type.Null()]),
-  { maxProperties: 64, description: 'null removes a label' },
-);
-export const Cpus = Type.Integer({ minimum: 1, maximum: 1024 });
-export const MiB = (description: string) => Type.Integer({ minimum: 1, maximum: 1 << 30, description });
+const LabelKey = Type.String({ pattern: labelKeyPattern });
+const LabelValue = Type.String({ maxLength: limits.labelValue });
+export const Labels = Type.Record(LabelKey, LabelValue, {
+  maxProperties: limits.labels,
+  description: `Up to ${limits.labels} labels; keys of letters, digits and . _ / -, at most ${limits.labelKey} long`,
+});
+export const LabelChange = Type.Record(LabelKey, Type.Union([LabelValue, Type.Null()]), {
+  maxProperties: 2 * limits.labels,
+  description: 'null removes a label',
+});
+export const Cpus = Type.Integer({ minimum: 1, maximum: limits.cpus });
+export const MemoryMiB = Type.Integer({
+  minimum: limits.smallestMemoryMiB,
+  maximum: limits.memoryMiB,
+  description: 'MiB',
+});
+export const DiskMiB = (description: string) => Type.Integer({ minimum: 1, maximum: limits.diskMiB, description });
+export const Grace = Type.Integer({ minimum: 0, maximum: limits.graceSeconds });
 export const Sha512 = Type.String({ pattern: '^[0-9a-f]{128}$', description: 'Hexadecimal' });
 
 export const Condition = Obj({

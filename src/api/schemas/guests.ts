@@ -10,11 +10,14 @@ import {
   Labels,
   LabelChange,
   Cpus,
-  MiB,
+  MemoryMiB,
+  DiskMiB,
+  Grace,
   meta,
   Session,
   ImageFormat,
 } from './common.ts';
+import { limits } from '../../core/requests/check.ts';
 
 export const GuestState = Enum([
   'pending',
@@ -36,6 +39,7 @@ const Observed = Obj({
   engine: Enum(['absent', 'running', 'paused', 'shutoff', 'crashed', 'io-error']),
   observedAt: At,
   generation: Type.Integer(),
+  accepted: Opt(Type.Integer()),
   since: Opt(Obj({ startedAt: At })),
   preparing: Opt(Obj({ what: Type.String(), progress: Type.Number() })),
   exit: Opt(
@@ -114,22 +118,22 @@ export const Guest = Obj({
 export const RunGuest = Obj({
   name: Opt(Name),
   image: Reference,
-  count: Opt(Type.Integer({ minimum: 1, maximum: 1024 })),
+  count: Opt(Type.Integer({ minimum: 1, maximum: limits.guestsAtOnce })),
   partial: Opt(Type.Boolean()),
   cpus: Opt(Cpus),
   maxCpus: Opt(Cpus),
-  memoryMiB: Opt(MiB('MiB')),
-  maxMemoryMiB: Opt(MiB('MiB')),
-  diskMiB: Opt(MiB('MiB; at least the image’s virtual size')),
+  memoryMiB: Opt(MemoryMiB),
+  maxMemoryMiB: Opt(MemoryMiB),
+  diskMiB: Opt(DiskMiB('MiB; at least the image’s virtual size')),
   diskMode: Opt(DiskMode),
-  networks: Opt(Type.Array(Reference, { maxItems: 8 })),
+  networks: Opt(Type.Array(Reference, { maxItems: limits.networksPerGuest })),
   addresses: Opt(Type.Record(Type.String(), Type.String())),
   labels: Opt(Labels),
-  userData: Opt(Type.String({ maxLength: 32_768 })),
-  sshKeys: Opt(Type.Array(Type.String({ maxLength: 8192 }), { maxItems: 64 })),
+  userData: Opt(Type.String({ maxLength: limits.userDataBytes })),
+  sshKeys: Opt(Type.Array(Type.String({ maxLength: limits.sshKeyBytes }), { maxItems: limits.sshKeys })),
   restart: Opt(Restart),
   host: Opt(Reference),
-  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+  graceSeconds: Opt(Grace),
   firmware: Opt(Firmware),
   machineType: Opt(Type.String({ maxLength: 64, pattern: '^[A-Za-z0-9._-]+$' })),
   cpuModel: Opt(Type.String({ maxLength: 64, pattern: '^[A-Za-z0-9._-]+$' })),
@@ -137,20 +141,20 @@ export const RunGuest = Obj({
 });
 export const Resize = Obj({
   cpus: Opt(Cpus),
-  memoryMiB: Opt(MiB('MiB')),
+  memoryMiB: Opt(MemoryMiB),
   maxCpus: Opt(Cpus),
-  maxMemoryMiB: Opt(MiB('MiB')),
-  diskMiB: Opt(MiB('MiB; grows only')),
+  maxMemoryMiB: Opt(MemoryMiB),
+  diskMiB: Opt(DiskMiB('MiB; grows only')),
 });
 export const GuestChange = Obj({
   labels: Opt(LabelChange),
   restart: Opt(Restart),
-  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+  graceSeconds: Opt(Grace),
   name: Opt(Name),
 });
 export const Stop = Obj({
   force: Opt(Type.Boolean({ description: 'At once, without asking the guest' })),
-  graceSeconds: Opt(Type.Integer({ minimum: 0, maximum: 3600 })),
+  graceSeconds: Opt(Grace),
 });
 export const Adopt = Obj({ host: Reference, domain: Type.String({ minLength: 1, maxLength: 255 }), name: Opt(Name) });
 export const Explanation = Obj({

@@ -1,5 +1,6 @@
 import Type from 'typebox';
 import { Obj, Enum, Opt, At, Id, LabelChange, meta, Resources, Session } from './common.ts';
+import { limits } from '../../core/requests/check.ts';
 
 export const Host = Obj({
   kind: Type.Literal('host'),
@@ -54,6 +55,7 @@ export const Host = Obj({
         generation: Type.Integer(),
         cpus: Type.Integer(),
         memoryMiB: Type.Integer(),
+        orderLater: Opt(Type.Boolean()),
       }),
     ),
     images: Type.Array(Type.String()),
@@ -63,18 +65,15 @@ export const Host = Obj({
     problems: Type.Array(Type.String()),
   }),
 });
-const Amount = Type.Number({ minimum: 0, maximum: 1e9 });
-const OrNull = Type.Union([Type.Number({ exclusiveMinimum: 0, maximum: 1e9 }), Type.Null()]);
+const Amount = Type.Integer({ minimum: 0, maximum: limits.diskMiB });
+const OrNull = Type.Union([Amount, Type.Null()]);
+const [least, most] = limits.overcommit;
+const Overcommit = Type.Number({ minimum: least, maximum: most });
 export const HostChange = Obj({
   cordoned: Opt(Type.Boolean()),
-  cordonReason: Opt(Type.String({ maxLength: 500 })),
+  cordonReason: Opt(Type.String({ maxLength: limits.reason })),
   reserved: Opt(Obj({ cpus: Opt(Amount), memoryMiB: Opt(Amount), diskMiB: Opt(Amount) })),
-  overcommit: Opt(
-    Obj({
-      cpu: Opt(Type.Number({ minimum: 0.1, maximum: 100 })),
-      memory: Opt(Type.Number({ minimum: 0.1, maximum: 10 })),
-    }),
-  ),
+  overcommit: Opt(Obj({ cpu: Opt(Overcommit), memory: Opt(Overcommit) })),
   capacity: Opt(Obj({ cpus: Opt(OrNull), memoryMiB: Opt(OrNull), diskMiB: Opt(OrNull) })),
   labels: Opt(LabelChange),
 });

@@ -1,5 +1,6 @@
 import Type from 'typebox';
 import { Obj, Enum, Opt, Name, At, Labels, Sha512, meta, ImageFormat } from './common.ts';
+import { limits } from '../../core/requests/check.ts';
 
 export const Image = Obj({
   kind: Type.Literal('image'),
@@ -19,9 +20,9 @@ export const Image = Obj({
 export const AddImage = Obj({
   name: Name,
   format: ImageFormat,
-  sizeBytes: Type.Integer({ minimum: 1, maximum: 2 ** 50 }),
+  sizeBytes: Type.Integer({ minimum: 1, maximum: limits.imageBytes }),
   sha512: Opt(Sha512),
-  description: Opt(Type.String({ maxLength: 500 })),
+  description: Opt(Type.String({ maxLength: limits.description })),
   labels: Opt(Labels),
   origin: Opt(Name),
 });

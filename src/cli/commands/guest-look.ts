@@ -110,7 +110,7 @@ function guestFacts(guest: GuestView, names: Names): (readonly [string, string |
     ['Site file', guest.origin],
     ['Created', `${ago(guest.createdAt)} (${guest.createdAt})`],
     ...guest.conditions
-      .filter((each) => each.status !== 'true')
+      .filter((each) => (each.type === 'ResizePending') === (each.status === 'true'))
       .map((each) => [each.type, `${each.reason}: ${each.message}`] as const),
   ];
 }

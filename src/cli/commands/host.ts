@@ -111,6 +111,9 @@ function hostFacts(host: HostView): (readonly [string, string | undefined])[] {
     ],
     ['Labels', labelText(host.labels)],
     ['Owner', `${host.owner}, community ${host.community}`],
+    ...host.conditions
+      .filter((each) => each.status !== 'true')
+      .map((each) => [each.type, `${each.reason}: ${each.message}`] as const),
   ];
 }
 

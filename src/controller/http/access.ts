@@ -18,6 +18,8 @@ export const localCommunity = 'local';
 /** The product itself. */
 export const virga: Actor = { who: 'virga', role: 'admin', community: localCommunity };
 
+/** Milliseconds between looks whether the token of a stream has expired. */
+const leashMs = 15_000;
 const tokenPattern = /^Bearer +vgt1\.([0-9a-f-]{36})\.([A-Za-z0-9_-]{43})$/i;
 
 export interface AccessOptions {
@@ -32,6 +34,8 @@ export class Access {
   readonly #options: AccessOptions;
   readonly #peers = new WeakMap<Socket, Promise<Peer>>();
   readonly #noting = new Set<Uuid>();
+  /** Tokens behind the actors that were let in. */
+  readonly #tokens = new WeakMap<Actor, Uuid>();
   readonly #brake: Brake;
 
   constructor(options: AccessOptions) {
@@ -78,6 +82,30 @@ export class Access {
     return host;
   }
 
+  /**
+   * Calls `cut` when the token behind a stream is revoked or expires: what was allowed when it began is not allowed for
+   * ever. Streams of people on this machine go on. Returns the way to stop.
+   */
+  leash(actor: Actor, cut: () => void): () => void {
+    const id = this.#tokens.get(actor);
+    if (id === undefined) return () => undefined;
+    const { state, clock } = this.#options;
+    const look = (): void => {
+      // Who stands by knows nothing newer than what it let in.
+      if (state.leadership === 'displaced') return;
+      const token = state.snapshot.get('token', id);
+      if (!token || token.spec.expiresAt <= clock.now()) cut();
+    };
+    const stop = state.listen((news) => {
+      if (news.type === 'loaded' || news.change.remove.some((each) => each.id === id)) look();
+    });
+    const timer = setInterval(look, leashMs).unref();
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
+  }
+
   /** Slows down who fails: guesses cost time, and many of them at once are refused unseen. */
   async guard<T>(request: IncomingMessage, judge: () => Promise<T> | T): Promise<T> {
     return this.#brake.guard(request.socket.remoteAddress ?? '', judge);
@@ -102,7 +130,9 @@ export class Access {
     if (token.spec.expiresAt <= now)
       throw new VirgaError('token_expired', { name: token.name, at: new Date(token.spec.expiresAt).toISOString() });
     this.#note(token.id, now);
-    return { who: `token:${token.name}`, role: token.spec.role, community: token.community };
+    const actor: Actor = { who: `token:${token.name}`, role: token.spec.role, community: token.community };
+    this.#tokens.set(actor, token.id);
+    return actor;
   }
 
   /** When a token was used is worth a write a minute, and never a failed request. */

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { VirgaError } from '../../core/errors.ts';
 import type { ServerIdentity } from '../ca.ts';
 import type { Access } from './access.ts';
@@ -36,7 +37,23 @@ const tooEarly = (socket: Socket): void => {
   socket.destroy();
 };
 
+/** What is no HTTP is told so in the form of every other error, and the line is cut. */
+function noHttp(error: NodeJS.ErrnoException, socket: Duplex): void {
+  const { code = '' } = error;
+  if (!socket.writable || !/^(HPE_|ERR_HTTP_)/.test(code)) {
+    socket.destroy();
+    return;
+  }
+  const detail = code === 'HPE_HEADER_OVERFLOW' ? 'its headers are larger than 16 KiB' : 'it is not HTTP/1.1';
+  const body = JSON.stringify(new VirgaError('invalid_request', { detail }).toBody());
+  socket.end(
+    `HTTP/1.1 400 Refused\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+  setTimeout(() => socket.destroy(), 2000).unref();
+}
+
 function tune(server: Server | TlsServer): void {
+  server.on('clientError', noHttp);
   server.on('connection', tooEarly);
   server.maxConnections = maxConnections;
   server.keepAliveTimeout = keepAliveMs;

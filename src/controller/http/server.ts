@@ -28,6 +28,8 @@ export const bodyLimit = 1024 * 1024;
 const maxReason = 500;
 /** Milliseconds for which the rest of a refused body is read and thrown away. */
 const drainMs = 10_000;
+/** Milliseconds within which a JSON body must be there; uploads take as long as they take. */
+const bodyMs = 30_000;
 const keyPattern = /^[\x21-\x7e]{1,128}$/;
 
 export function allHandlers(services: Services): Handlers<HttpOperation> {
@@ -43,7 +45,10 @@ export function allHandlers(services: Services): Handlers<HttpOperation> {
 }
 
 /** The application, and the function that every listener hands its requests to. */
-export async function buildServer(services: Services): Promise<{ app: FastifyInstance; listener: RequestListener }> {
+export async function buildServer(
+  services: Services,
+  limits: { readonly bodyMs?: number } = {},
+): Promise<{ app: FastifyInstance; listener: RequestListener }> {
   let listener: RequestListener | undefined;
   const app = fastify({
     logger: false,
@@ -66,6 +71,7 @@ export async function buildServer(services: Services): Promise<{ app: FastifyIns
   app.setNotFoundHandler((request) => {
     throw new VirgaError('route_not_found', { method: request.method, path: pathOf(request).slice(0, 200) });
   });
+  app.addHook('onRequest', async (request) => hurry(request, limits.bodyMs ?? bodyMs));
   app.addHook('onResponse', async (request, reply) => record(services, request, reply));
   const handlers = allHandlers(services);
   for (const [operation, route] of Object.entries(routes) as [Operation, Route][])
@@ -88,7 +94,7 @@ function serve(
   app.route({
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
-    config: { operation },
+    config: { operation, bytes: route.requestBytes === true },
     // Before the body is read: who may not ask is not listened to.
     onRequest: async (request) => {
       if (route.open === true) return;
@@ -122,6 +128,11 @@ function callOf(
   const actor: Actor = { ...identity, ...(reason === undefined ? {} : { reason }) };
   const gone = new AbortController();
   reply.raw.once('close', () => gone.abort());
+  if (route.stream === 'events')
+    reply.raw.once(
+      'close',
+      services.access.leash(identity, () => reply.raw.destroy()),
+    );
   return {
     params: request.params,
     query,
@@ -215,6 +226,18 @@ function drain(request: IncomingMessage, reply: FastifyReply): void {
   request.resume();
   const timer = setTimeout(() => request.destroy(), drainMs).unref();
   request.once('close', () => clearTimeout(timer));
+}
+
+/** A body that comes a byte at a time would hold its connection for ever, and some routes know nobody yet. */
+function hurry(request: FastifyRequest, ms: number): void {
+  const { raw } = request;
+  const { config } = request.routeOptions as { readonly config?: { readonly bytes?: boolean } };
+  const announced = raw.headers['transfer-encoding'] !== undefined || Number(raw.headers['content-length'] ?? 0) > 0;
+  if (!announced || config?.bytes === true) return;
+  const timer = setTimeout(() => {
+    if (!raw.complete) raw.destroy();
+  }, ms).unref();
+  raw.once('close', () => clearTimeout(timer));
 }
 
 function plainHeaders(id: string): Record<string, string> {

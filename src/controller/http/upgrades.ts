@@ -74,9 +74,22 @@ async function person(
   const gone = new AbortController();
   socket.once('close', () => gone.abort());
   const agent = await services.streams.open(host, guest.id, isConsole ? 'console' : 'log', gone.signal);
-  if (socket.destroyed) return agent.close(1001, 'the client is gone');
+  let joined = false;
+  // A handshake that fails after all calls nobody back: the agent's side would stay open for ever.
+  const alone = (): void => {
+    if (!joined) agent.terminate();
+  };
+  if (socket.destroyed) return alone();
+  socket.once('close', alone);
   services.log.info('a stream was opened', { operation, guest: guest.name, who: actor.who });
-  streams.handleUpgrade(request, socket, head, (own) => services.streams.join(own, agent));
+  streams.handleUpgrade(request, socket, head, (own) => {
+    joined = true;
+    own.once(
+      'close',
+      services.access.leash(actor, () => own.terminate()),
+    );
+    services.streams.join(own, agent);
+  });
 }
 
 function refuse(services: Services, error: unknown, socket: Duplex): void {

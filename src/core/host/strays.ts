@@ -1,7 +1,7 @@
 import type { Assignment, GuestOrder } from '../model/assignment.ts';
 import type { StrayGuest } from '../model/host.ts';
 import type { Uuid } from '../model/resource.ts';
-import { utf8Bytes } from '../util.ts';
+import { compareText, utf8Bytes } from '../util.ts';
 import type { GuestJournal } from './journal.ts';
 import type { EngineGuestView } from './view.ts';
 
@@ -16,13 +16,14 @@ type Seen = EngineGuestView & { readonly name: string; readonly cpus: number; re
  */
 export function strays(
   assignment: Assignment | undefined,
-  guests: readonly Seen[],
+  view: { readonly guests: readonly Seen[]; readonly foreign: readonly { readonly uuid: Uuid }[] },
   journals: ReadonlyMap<Uuid, GuestJournal>,
 ): readonly StrayGuest[] {
   const listed = new Set(assignment?.guests.map((order) => order.id));
   const found: StrayGuest[] = [];
-  const seen = new Set<Uuid>();
-  for (const { id, name, siteId, state, generation, cpus, memoryMiB } of guests) {
+  // A domain that was given back, or not yet taken over, is not ours, whatever a journal says of it.
+  const seen = new Set(view.foreign.map((domain) => domain.uuid));
+  for (const { id, name, siteId, state, generation, cpus, memoryMiB } of view.guests) {
     seen.add(id);
     const ours = siteId === assignment?.siteId;
     if (listed.has(id) && ours) continue;
@@ -35,7 +36,7 @@ export function strays(
     const { name, accepted: generation } = journal;
     found.push({ id, name, running: false, generation, cpus, memoryMiB, ...orderOf(journal) });
   }
-  return bounded(found);
+  return bounded(found.toSorted((a, b) => compareText(a.id, b.id)));
 }
 
 /** Under the highest generation seen, so that whoever takes the guest back gives a higher one. */
@@ -47,7 +48,7 @@ function bounded(found: readonly StrayGuest[]): readonly StrayGuest[] {
   let bytes = 0;
   return found.map((stray) => {
     if (!stray.order) return stray;
-    bytes += utf8Bytes(JSON.stringify(stray.order));
+    if (bytes <= strayOrderBytes) bytes += utf8Bytes(JSON.stringify(stray.order));
     if (bytes <= strayOrderBytes) return stray;
     const { order: _order, ...rest } = stray;
     return { ...rest, orderLater: true };

@@ -95,9 +95,10 @@ function guestReady(guest: Guest, host: Host | undefined): Said {
         return says('false', 'DiskError', 'It stands still at an error of its disk.');
       return whenDone(guest, 'Paused');
     case 'stopped':
-      if (spec.power === 'off') return whenDone(guest, 'Stopped');
-      return says('false', 'PoweredOff', `It should be on and is off: ${reason ?? 'it ended'}.`);
+      break;
   }
+  if (spec.power === 'off') return whenDone(guest, 'Stopped');
+  return says('false', 'PoweredOff', `It should be on and is off: ${reason ?? 'it ended'}.`);
 }
 
 /** It looks as it should; it is so once its host has carried out the present order. */
@@ -183,8 +184,9 @@ function imageReady({ status }: Image): Said {
     case 'checking':
       return says('false', 'Checking', 'It is being checked.');
     case 'failed':
-      return says('false', 'Refused', `It is refused: ${status.error?.message ?? 'nobody said why'}`);
+      break;
   }
+  return says('false', 'Refused', `It is refused: ${status.error?.message ?? 'nobody said why'}`);
 }
 
 function networkUsable({ status }: Network): Said {

@@ -26,10 +26,15 @@ export const limits = {
   description: 1000,
   adoptedXmlBytes: 256 * 1024,
   imageBytes: 16 * 1024 ** 4,
+  /** Least and most virtual per physical. */
+  overcommit: [0.1, 64],
 } as const;
 
+/** At most `labelKey` characters. */
+export const labelKeyPattern = '^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$';
+
 const name = new RegExp(namePattern);
-const labelKey = /^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$/;
+const labelKey = new RegExp(labelKeyPattern);
 
 export function invalid(detail: string): VirgaError {
   return new VirgaError('invalid_request', { detail });

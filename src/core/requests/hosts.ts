@@ -140,8 +140,10 @@ function changedSpec(old: HostSpec, input: HostChange): HostSpec {
     cpu: input.overcommit?.cpu ?? old.overcommit.cpu,
     memory: input.overcommit?.memory ?? old.overcommit.memory,
   };
+  const [least, most] = limits.overcommit;
   for (const [name, value] of Object.entries(overcommit))
-    if (!(value >= 0.1 && value <= 64)) throw invalid(`the overcommit of ${name} must be from 0.1 to 64, not ${value}`);
+    if (!(value >= least && value <= most))
+      throw invalid(`the overcommit of ${name} must be from ${least} to ${most}, not ${value}`);
   const capacity = changedCapacity(old.capacity, input.capacity);
   return {
     cordoned,

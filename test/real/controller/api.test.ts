@@ -1,6 +1,7 @@
 /** The API over the unix socket, with a real database. */
 import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import type { ServerEvent } from '../../../src/api/sse.ts';
 import { code, site, until, type Site } from './kit.ts';
@@ -86,6 +87,24 @@ test('wrong input is refused with its own error, before anything is written', as
     'invalid_request',
   );
   assert.equal((await here.client.call('site.status')).revision, before);
+});
+
+test('what is no HTTP is refused in the same form', async () => {
+  const say = async (text: string): Promise<string> => {
+    const socket = connect(here.controller.socketPath);
+    socket.on('error', () => undefined).write(text);
+    let heard = '';
+    for await (const chunk of socket.setEncoding('utf8')) heard += chunk;
+    return heard;
+  };
+  for (const text of ['HELO there\r\n\r\n', `GET / HTTP/1.1\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`]) {
+    const [head = '', body = ''] = (await say(text)).split('\r\n\r\n');
+    assert.match(head, /^HTTP\/1\.1 400 /);
+    assert.equal(codeOf({ status: 400, body, headers: {} }), 'invalid_request');
+  }
+  for (const method of ['OPTIONS', 'PUT', 'TRACE'])
+    assert.equal(codeOf(await raw(method, '/v1/guests')), 'route_not_found');
+  assert.equal((await raw('HEAD', '/v1/guests')).status, 404);
 });
 
 test('100 MB of JSON are refused without being kept', async () => {

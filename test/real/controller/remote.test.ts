@@ -1,6 +1,7 @@
 /** What comes over TLS: people with tokens, agents with certificates; and what is refused there. */
 import assert from 'node:assert/strict';
 import { createHash, X509Certificate } from 'node:crypto';
+import { request as httpRequest } from 'node:http';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
@@ -192,6 +193,41 @@ test('a console carries bytes both ways, and is refused where it cannot be', asy
     none.once('error', () => undefined);
   });
   assert.equal(status, 404);
+});
+
+test('what a token opened ends when it is revoked; a handshake that fails leaves nothing open', async () => {
+  agent.received.splice(0, agent.received.length, ...agent.received.filter((each) => each.type !== 'ask'));
+  const { secret } = await here.client.call('token.create', { body: { name: 'brief', role: 'admin' } });
+  const brief = openClient({ url: here.url, token: secret, ca });
+  try {
+    const echo = agent.echo();
+    const socket = brief.websocket('guest.console', { guest: 'web-1' });
+    socket.on('error', () => undefined);
+    const theirs = await echo;
+    await until('the console opens', () => socket.readyState === socket.OPEN);
+    const watching = (async () => {
+      for await (const event of brief.follow('site.watch')) assert.ok(event);
+    })().catch(() => 'cut');
+    await here.client.call('token.revoke', { params: { token: 'brief' }, reason: 'test' });
+    await until('the console is cut', () => socket.readyState === socket.CLOSED);
+    await until('the agent’s side closes', () => theirs.readyState === theirs.CLOSED);
+    await watching;
+  } finally {
+    await brief.close();
+  }
+  agent.received.splice(0, agent.received.length, ...agent.received.filter((each) => each.type !== 'ask'));
+  const half = agent.echo();
+  const { socketPath } = here.controller;
+  const headers = {
+    connection: 'Upgrade',
+    upgrade: 'websocket',
+    'sec-websocket-key': 'short',
+    'sec-websocket-version': '13',
+  };
+  const broken = httpRequest({ socketPath, path: '/v1/guests/web-1/console', headers });
+  broken.on('error', () => undefined).end();
+  const left = await half;
+  await until('the agent’s side is not left open', () => left.readyState === left.CLOSED);
 });
 
 test('the host fetches the image, whole or from where it stopped', async () => {

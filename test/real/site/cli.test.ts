@@ -1,6 +1,9 @@
-/** `virga` as a person types it, against a whole site: what it prints, how it ends, and what then runs. */
+/**
+ * `virga` as a script uses it, on a whole site: what is printed, exit codes, and what libvirt then runs. Each command with
+ * its options: `test/real/cli/`.
+ */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -62,15 +65,6 @@ describe('the command line on a site with guests', { timeout: 180_000 }, () => {
     assert.match(await ok('guest', 'explain', 'web-1'), /alder/);
   });
 
-  test('console and logs carry what the guest says', async () => {
-    // The shell prints the product only when it evaluates it, not when it echoes the typing.
-    const typing = 'printf \'\\necho product $((6 * 7))\\n\' | "$0" guest console web-1 --idle 1s';
-    const done = await ran('sh', ['-c', typing, program], 30_000, env());
-    assert.equal(done.code, 0, done.stderr);
-    assert.match(done.stdout, /^product 42\r?$/m);
-    assert.match(await ok('guest', 'logs', 'web-1'), /tiny: web-1 answers HTTP on/);
-  });
-
   test('stop, wait and start; a wait that is in vain ends with its own code', async () => {
     await ok('guest', 'stop', 'web-1', '--force', '--reason', 'maintenance');
     await ok('guest', 'wait', 'web-1', '--for', 'stopped', '--timeout', '20s');
@@ -100,7 +94,7 @@ describe('the command line on a site with guests', { timeout: 180_000 }, () => {
     assert.match(nobody.stderr, /No site answers at/);
   });
 
-  test('a site file is shown, done, exported, and deletes only with --prune and only its own', async () => {
+  test('a site file is shown, done, and deletes only with --prune and only its own', async () => {
     const file = join(folder, 'site.yaml');
     const text = (count: number): string =>
       `site: farm\nguests:\n  job:\n    image: tiny\n    count: ${count}\n    memory: 128M\n    networks: [lab]\n    labels: { job: "7" }\n`;
@@ -115,11 +109,6 @@ describe('the command line on a site with guests', { timeout: 180_000 }, () => {
     await ok('guest', 'wait', 'job-1', 'job-2');
     assert.equal((await virga('diff', '-f', file)).code, 0);
     assert.deepEqual(await virshList(site.lab.testbed.host('alder')), ['job-1', 'job-2', 'web-1']);
-
-    const exported = join(folder, 'export.yaml');
-    await ok('export', exported);
-    assert.match(await readFile(exported, 'utf8'), /job-1|count: 2/);
-    assert.equal((await virga('diff', '-f', exported)).code, 0);
 
     await writeFile(file, text(1));
     assert.equal((await virga('diff', '-f', file)).code, 0, 'without --prune there is nothing to do');

@@ -12,7 +12,7 @@ import { tinyImage, type TestbedHost } from '../../../src/testbed/index.ts';
 import { addressOf, memoryMiB, qemuPid, refused, Site, until, virshList } from './kit.ts';
 import { certificateRequest, killFamily, postmasterPid, run } from './faults.ts';
 
-describe('faults of a site', { timeout: 300_000 }, () => {
+describe('faults of a site', { timeout: 400_000 }, () => {
   let site: Site;
   let alder: TestbedHost;
   let birch: TestbedHost;

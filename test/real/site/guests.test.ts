@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { tinyImage } from '../../../src/testbed/index.ts';
 import { addressOf, memoryMiB, refused, Site, until, virshList } from './kit.ts';
 
-describe('guests of a site', { timeout: 240_000 }, () => {
+describe('guests of a site', { timeout: 400_000 }, () => {
   let site: Site;
   const act = async (
     operation: 'guest.start' | 'guest.reboot' | 'guest.pause' | 'guest.resume' | 'guest.rebuild' | 'guest.unhold',
@@ -134,7 +134,11 @@ describe('guests of a site', { timeout: 240_000 }, () => {
       JSON.parse(await site.ask(guest, '/cgi-bin/info')).cpus === 2 ? true : undefined,
     );
     await site.guestIs('web-1', 'observed with two CPUs', ({ status }) => status.observed?.cpus === 2);
-    assert.equal(await site.ask(guest, '/boot-id'), boot);
+    // QEMU 7.2 itself dies now and then when a CPU is plugged into an emulated guest (not with KVM): then libvirt says so,
+    // and its host has started it again. Nothing else may have ended it.
+    const { observed } = (await site.guest('web-1')).status;
+    if ((await site.ask(guest, '/boot-id')) !== boot)
+      assert.deepEqual([observed?.exit?.reason, observed?.restarts], ['failed', 1], JSON.stringify(observed));
     await refused('limit', site.client.call('guest.resize', { params: { guest: 'web-1' }, body: { cpus: 3 } }));
   });
 
@@ -230,7 +234,11 @@ describe('guests of a site', { timeout: 240_000 }, () => {
     await host.run(['virsh', 'define', join(host.dir, 'legacy.xml')]);
     await host.run(['virsh', 'start', 'legacy']);
     const pid = (await host.run(['cat', '/run/libvirt/qemu/legacy.pid'])).trim();
-    const seen = await site.hostIs('alder', 'aware of the foreign domain', ({ status }) => status.foreign.length === 1);
+    const seen = await site.hostIs(
+      'alder',
+      'aware of the foreign domain',
+      ({ status }) => status.foreign[0]?.running === true,
+    );
     assert.deepEqual(seen.status.foreign[0], {
       uuid,
       name: 'legacy',

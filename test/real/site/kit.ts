@@ -133,9 +133,9 @@ export class Site {
     return this.lab.testbed.host(host.name);
   }
 
-  /** Waits for the guest's own HTTP server. Its boot takes 3 to 6 s, more where the machine is busy. */
+  /** Waits for the guest's own HTTP server. Its boot takes 3 to 6 s, a minute where the machine is overloaded. */
   async answers(guest: GuestView): Promise<void> {
-    await this.lab.testbed.httpWait(addressOf(guest), { body: guest.name, timeoutMs: 60_000 });
+    await this.lab.testbed.httpWait(addressOf(guest), { body: guest.name, timeoutMs: 120_000 });
   }
 
   async ask(guest: GuestView, path: string): Promise<string> {
@@ -143,7 +143,7 @@ export class Site {
   }
 
   /** Waits until it answers after another boot than `bootId`. */
-  async rebooted(guest: GuestView, bootId: string, limitMs = 60_000): Promise<string> {
+  async rebooted(guest: GuestView, bootId: string, limitMs = 120_000): Promise<string> {
     return until(`another boot of ${guest.name}`, limitMs, async () => {
       const now = (await this.lab.testbed.httpGet(addressOf(guest), '/boot-id', { timeoutMs: 500 })).body.trim();
       return now === bootId ? undefined : now;

@@ -254,7 +254,6 @@ export class FakeHost {
           await act('destroy', id);
           this.end(id, 'destroyed');
         },
-        reboot: async (id) => act('reboot', id),
         pause: async (id) => {
           await act('pause', id);
           this.#set(id, 'paused');

@@ -1,7 +1,8 @@
 /** Joining and the link, against a controller's certificate authority on the loopback. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { appendFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -259,6 +260,7 @@ describe('joining', () => {
         [2],
       );
       site.say({ type: 'assignment', assignment: { ...assignment(1, []), generation: 'many' } });
+      for (const strange of [{ type: { toString: 1, valueOf: 1 } }, [], { type: 'from-tomorrow' }]) site.say(strange);
       site.say({ type: 'assignment', assignment: assignment(5, []) });
       site.say({ type: 'ask', id: 1, ask: 'log', guestId: hostId, tailBytes: 10 });
       site.say({ type: 'ask', id: 2, ask: 'inspect', uuid: hostId });
@@ -276,6 +278,10 @@ describe('joining', () => {
       assert.equal(site.messages[0]?.type, 'hello');
       site.say(welcome);
       await site.until(() => site.messages.some(({ type }) => type === 'report'));
+      site.say({ type: 'refused', code: 'of_a_newer_version', values: { detail: { toString: 1 } } });
+      site.say({ type: 'refused', code: 'of_a_newer_version', values: { detail: 'x' } });
+      site.say({ type: 'ask', id: 3, ask: 'log', guestId: hostId, tailBytes: 10 });
+      await site.until(() => site.messages.some((each) => each.type === 'answer' && each['id'] === 3));
     } finally {
       link.close();
     }
@@ -322,14 +328,17 @@ describe('joining', () => {
     site.messages.length = 0;
     const stop = new AbortController();
     const socket = joinPath(folder, 'no-such-socket');
-    const running = runAgent({
-      dataDir,
-      agentVersion: '0.0.1',
-      log: quiet,
-      socket,
-      engineType: 'qemu',
-      signal: stop.signal,
+    const options = { dataDir, agentVersion: '0.0.1', log: quiet, socket, engineType: 'qemu' as const };
+    // What an agent that was killed leaves behind is in nobody's way.
+    await new Promise((done, failed) => {
+      const dead = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
+      execFile(process.execPath, ['-e', dead, joinPath(dataDir, 'agent.sock')], { timeout: 10_000 }, done).once(
+        'error',
+        failed,
+      );
     });
+    assert.equal((await stat(joinPath(dataDir, 'agent.sock'))).isSocket(), true);
+    const running = runAgent({ ...options, signal: stop.signal });
     try {
       await site.until(() => site.messages.some(({ type }) => type === 'hello'));
       site.say({ type: 'welcome', protocol: 1, siteId, hostId, controllerVersion: '0' });
@@ -340,6 +349,7 @@ describe('joining', () => {
       const last = reports().at(-1);
       assert.match(last?.problems.join() ?? '', /libvirt/);
       assert.equal(last?.session.number, 1);
+      await assert.rejects(runAgent({ ...options, signal: AbortSignal.timeout(5000) }), /runs on .* already/);
       assert.ok((last?.measured.memoryMiB ?? 0) > 0);
       const answer = async (id: number): Promise<unknown> => {
         const found = () => site.messages.find((each) => each.type === 'answer' && each['id'] === id);

@@ -311,6 +311,56 @@ describe('old orders', () => {
     await loop.destroyStray(one);
     assert.equal(host.domains.size, 0);
   });
+
+  test('a stray is told with the last order that kept it, also when it is off, and goes on when it is listed again', async () => {
+    const { host, loop } = await running();
+    const kept = order(1, { generation: 5, userData: '#cloud-config', sshKeys: ['ssh-ed25519 AAAA'] });
+    loop.receive(assignment(2, [kept]));
+    await host.settle(loop);
+    const journal = JSON.parse(host.files.get(`guests/${one}/journal.json`) ?? '{}') as { order?: unknown };
+    assert.deepEqual(journal.order, kept, 'on disk');
+    loop.receive(assignment(3, [order(1, { generation: 6, want: 'remove' })], { destroyNothing: true }));
+    await host.settle(loop);
+    // The next life of the agent knows it from the disk.
+    const next = await host.agent();
+    next.receive(assignment(4, []));
+    await host.settle(next);
+    assert.deepEqual(host.report?.strays[0]?.order, { ...kept, generation: 6 });
+    host.done.length = 0;
+    next.receive(assignment(5, [{ ...kept, generation: 7 }]));
+    await host.settle(next);
+    assert.deepEqual([host.done, host.report?.strays, host.guest(1)?.generation], [[], [], 7]);
+    next.receive(assignment(6, []));
+    host.end(one, 'shutdown');
+    await host.settle(next);
+    assert.deepEqual([host.report?.strays[0]?.running, host.report?.strays[0]?.order?.generation], [false, 7]);
+    await next.destroyStray(one);
+    await host.settle(next);
+    assert.deepEqual([host.report?.strays, host.disks.size], [[], 0]);
+  });
+
+  test('a journal without an order is read, and gets the one of its generation', async () => {
+    const { host, loop } = await running();
+    await host.settle(loop);
+    const file = `guests/${one}/journal.json`;
+    const { order: _order, ...older } = JSON.parse(host.files.get(file) ?? '{}') as Record<string, unknown>;
+    host.files.set(file, JSON.stringify(older));
+    host.done.length = 0;
+    const next = await host.agent();
+    await host.settle(next);
+    const { order: again } = JSON.parse(host.files.get(file) ?? '{}') as { order?: { id: string } };
+    assert.deepEqual([host.done, again?.id], [[], one]);
+  });
+
+  test('an order older than one that was seen is not carried out, and the report says so', async () => {
+    const { host, loop } = await running();
+    loop.receive(assignment(2, [order(1, { generation: 8 })]));
+    await host.settle(loop);
+    assert.equal(host.guest(1)?.accepted, undefined);
+    loop.receive(assignment(3, [order(1, { generation: 3, power: 'off' })]));
+    await host.settle(loop);
+    assert.deepEqual([host.guest(1)?.engine, host.guest(1)?.accepted], ['running', 8]);
+  });
 });
 
 describe('journals', () => {

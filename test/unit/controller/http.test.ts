@@ -1,6 +1,9 @@
 /** The server from the route table, without a listener: what is refused before anybody is asked. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -115,6 +118,24 @@ test('bodies are taken as they are, queries are coerced', () => {
   refusal('invalid_request', () => create.body(undefined));
   refusal('invalid_name', () => create.body({ name: 'Lan!', mode: 'nat' }), /"Lan!" is not a valid network name/);
   refusal('invalid_request', () => validatorOf(routes['guest.show']).body({ x: 1 }));
+});
+
+test('a body that does not come is not waited for, also where nobody is known yet', async () => {
+  const { app: slow, listener } = await buildServer(services, { bodyMs: 50 });
+  const server = createServer(listener);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  socket.on('error', () => undefined);
+  try {
+    socket.write('POST /agent/v1/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n');
+    socket.write('Content-Length: 100\r\n\r\n{');
+    await once(socket.resume(), 'close', { signal: AbortSignal.timeout(5000) });
+  } finally {
+    socket.destroy();
+    server.close();
+    await slow.close();
+  }
 });
 
 test('one range of bytes is understood, everything else is the whole', () => {
