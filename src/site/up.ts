@@ -198,7 +198,8 @@ export async function down(options: DownOptions): Promise<number> {
   }
   if (options.guests) await stopGuests();
   process.kill(pid, 'SIGTERM');
-  await until('virga up to stop', 60_000, async () => (livingPid(pidFile) === undefined ? true : undefined));
+  // While it is still starting it hears of this only when it is up.
+  await until('virga up to stop', 200_000, async () => (livingPid(pidFile) === undefined ? true : undefined));
   say(options.guests ? 'down' : 'down; guests run on (virga down --guests stops them too)');
   return 0;
 }

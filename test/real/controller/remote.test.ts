@@ -261,6 +261,7 @@ async function addImage(name: string): Promise<void> {
   assert.equal(head.headers['upload-offset'], '1000');
   await assert.rejects(here.client.raw('image.offset', { params: { image: 'none' } }), code('not_found'));
   await upload(1000, bytes.length);
+  await assert.rejects(here.client.call('image.finish', { params, body: {}, ifMatch: 1 }), code('stale'));
   await here.client.call('image.finish', { params, body: {} });
   await until('the image is ready', async () => {
     const { status } = await here.client.call('image.show', { params });

@@ -5,7 +5,7 @@ import { beginImage, deleteImage, renameImage } from '../../../core/requests/ima
 import { resolve } from '../../../core/requests/resolve.ts';
 import { virga } from '../access.ts';
 import { nothing, type Handlers, type Headers } from '../call.ts';
-import { pageOf } from '../lists.ts';
+import { demandMatch, pageOf } from '../lists.ts';
 import { parseRange, rangeReply } from '../range.ts';
 import type { Services } from '../services.ts';
 import { changeOne, createSome, onlyOne } from './change.ts';
@@ -55,6 +55,7 @@ export function imageHandlers(services: Services): Handlers<keyof typeof imagesR
     },
     'image.finish': async (call) => {
       const image = find(call.params.image);
+      demandMatch(state.snapshot, 'image', image.id, call.ifMatch);
       await images.finish(image, call.context);
       return { resource: find(image.id) };
     },
