@@ -16,7 +16,7 @@ const fullBytes = 1024 * 1024;
 /** The controller pings every ten seconds; a link without a sign of life for so long is given up. */
 const silentMs = 35_000;
 const firstRetryMs = 250;
-const maxRetryMs = 15_000;
+const maxRetryMs = 5_000;
 /** A controller that refused us is asked again, but seldom: only a change on one side helps. */
 const refusedRetryMs = 60_000;
 const maxAsks = 64;

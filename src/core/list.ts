@@ -1,4 +1,5 @@
 /** Filtering, sorting and pages of every list. Order: by name, then by id; a page goes on behind the last one's. */
+import { resolve } from './requests/resolve.ts';
 import { VirgaError } from './errors.ts';
 import type { Guest } from './model/guest.ts';
 import type { Kind } from './model/resource.ts';
@@ -78,15 +79,15 @@ function testsOf(snapshot: Snapshot, kind: Kind, query: ListQuery): readonly Tes
     tests.push((each) => each.kind === 'guest' && test(each));
   };
   if (host !== undefined) {
-    const id = snapshot.byName('host', host)?.id ?? host;
+    const id = resolve(snapshot, 'host', host).id;
     only((guest) => guest.status.placement?.hostId === id);
   }
   if (image !== undefined) {
-    const id = snapshot.byName('image', image)?.id ?? image;
+    const id = resolve(snapshot, 'image', image).id;
     only((guest) => guest.spec.image?.id === id);
   }
   if (network !== undefined) {
-    const id = snapshot.byName('network', network)?.id ?? network;
+    const id = resolve(snapshot, 'network', network).id;
     only((guest) => guest.spec.nics.some((nic) => nic.networkId === id));
   }
   return tests;

@@ -55,7 +55,8 @@ function namesFor(snapshot: Snapshot, input: RunGuestInput, plan: GuestPlan, num
   if (input.name === undefined) return freeNames(snapshot, plan.image.name, number);
   checkName('guest', input.name);
   const stem = input.name;
-  const names = number === 1 ? [stem] : Array.from({ length: number }, (_, index) => `${stem}-${index + 1}`);
+  const names =
+    input.count === undefined ? [stem] : Array.from({ length: number }, (_, index) => `${stem}-${index + 1}`);
   for (const name of names) checkFreeName(snapshot, 'guest', name);
   return names;
 }

@@ -134,11 +134,7 @@ describe('guests of a site', { timeout: 400_000 }, () => {
       JSON.parse(await site.ask(guest, '/cgi-bin/info')).cpus === 2 ? true : undefined,
     );
     await site.guestIs('web-1', 'observed with two CPUs', ({ status }) => status.observed?.cpus === 2);
-    // QEMU 7.2 itself dies now and then when a CPU is plugged into an emulated guest (not with KVM): then libvirt says so,
-    // and its host has started it again. Nothing else may have ended it.
-    const { observed } = (await site.guest('web-1')).status;
-    if ((await site.ask(guest, '/boot-id')) !== boot)
-      assert.deepEqual([observed?.exit?.reason, observed?.restarts], ['failed', 1], JSON.stringify(observed));
+    assert.equal(await site.ask(guest, '/boot-id'), boot, 'it is the same run of the guest');
     await refused('limit', site.client.call('guest.resize', { params: { guest: 'web-1' }, body: { cpus: 3 } }));
   });
 

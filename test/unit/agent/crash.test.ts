@@ -149,7 +149,9 @@ test('whatever happened before, in calm it converges; held and unlisted guests a
       const untouched = (): ReadonlySet<string> =>
         new Set([1, 2].flatMap((index) => (listed.get(idOf(index))?.held === false ? [] : [idOf(index)])));
       const rest = async (rounds: number, ms: number): Promise<void> => {
-        // Orders are taken first; from then on what is held or not listed must be left alone.
+        // Orders are taken first, again if they died with an agent; from then on what is held or not listed must be left
+        // alone.
+        if (generation > 0) loop.receive(assignment(generation, [...listed.values()]));
         await loop.iterate().catch(() => undefined);
         await loop.settled();
         const from = host.done.length;
@@ -208,6 +210,19 @@ test('whatever happened before, in calm it converges; held and unlisted guests a
       await host.settle(loop, 5, 5000);
       assert.deepEqual(host.done.slice(before), [], 'once converged it does nothing more');
     }),
-    { numRuns: 300 },
+    {
+      numRuns: 300,
+      examples: [
+        [
+          [
+            { kind: 'order', guest: 1, change: { paused: true } },
+            { kind: 'kill', steps: 1 },
+            { kind: 'order', guest: 1, change: { held: true } },
+            { kind: 'kill', steps: 0 },
+            { kind: 'time', rounds: 1, ms: 10 },
+          ],
+        ],
+      ],
+    },
   );
 });

@@ -33,7 +33,7 @@ const golden = `<domain type="qemu"><name>web-1</name><uuid>00000000-0000-4000-8
 <metadata><virga:guest xmlns:virga="urn:virga:guest:1" site="00000000-0000-4000-8000-00000000000a" id="00000000-0000-4000-8000-000000000101" name="web-1" generation="7" epoch="3" owner="local:root" community="site" started="42"/></metadata>
 <memory unit="MiB">1024</memory><currentMemory unit="MiB">256</currentMemory><vcpu placement="static" current="2">4</vcpu>
 <os><type arch="x86_64" machine="pc-q35-7.2">hvm</type></os>
-<features><acpi/><apic/><tcg><tb-cache unit="MiB">16</tb-cache></tcg></features>
+<features><acpi/><apic/></features>
 <cpu mode="custom" match="exact" check="none"><model fallback="forbid">qemu64</model></cpu>
 <clock offset="utc"/><on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>

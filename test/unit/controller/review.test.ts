@@ -56,7 +56,7 @@ async function restored() {
   const services = { state, links } as Parameters<typeof decideReview>[0];
   const context: RequestContext = {
     now: clock.now(),
-    uuid: ids.uuid,
+    uuid: () => ids.uuid(),
     actor: { who: 'local:root', role: 'admin', community: 'site' },
   };
   return { state, loop, services, context };

@@ -30,7 +30,7 @@ test('lists are sorted by name and filtered by every field', () => {
   assert.deepEqual(names({ state: 'running,pending' }), ['db', 'web-1', 'web-2']);
   assert.deepEqual(names({ host: 'h1' }), ['web-2']);
   assert.deepEqual(names({ host: h1.id }), ['web-2']);
-  assert.deepEqual(names({ host: 'nobody' }), []);
+  refused('not_found', () => names({ host: 'nobody' }));
   assert.deepEqual(names({ image: 'debian' }), ['web-2']);
   assert.deepEqual(names({ network: 'lan' }), ['web-1']);
   assert.deepEqual(names({ label: 'app=web,tier!=1' }), ['web-1']);
