@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { carryOut } from '../../../src/sim/commands.ts';
 import { World } from '../../../src/sim/world.ts';
 
