@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { identityElement } from '../src/agent/domain-xml.ts';
 import type { Assignment, GuestOrder } from '../src/core/model/assignment.ts';
 import { el, LibvirtClient, toXml } from '../src/libvirt/index.ts';
+import { nodeFlags } from '../src/site/paths.ts';
 import { guestId, hostId, orderOf, siteId } from '../test/real/agent/orders.ts';
 import { startDaemon } from '../test/real/libvirt/daemon.ts';
 import { below, median, result, type BenchResult, type BenchRow } from './kit.ts';
@@ -72,7 +73,9 @@ function testDomain({ id, name, generation, epoch, owner, community }: GuestOrde
 /** Runs the agent until it has reported all guests several times; its resident memory then, in MB. */
 async function agentMB(dataDir: string, socket: string): Promise<number> {
   const script = join(dirname(fileURLToPath(import.meta.url)), 'agent-process.ts');
-  const child = spawn(process.execPath, [script, dataDir, socket], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...(nodeFlags['agent'] ?? []), script, dataDir, socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs);
   try {
     let whole = 0;

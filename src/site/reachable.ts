@@ -25,6 +25,12 @@ async function mayRead(user: string, path: string): Promise<boolean> {
 /** Mounts the program's folder and becomes this very command again, in place: same process id, same open files. */
 const again = 'mount --bind "$1" "$2"; node=$3; shift 3; cd /; exec "$node" "$@"';
 
+/** Node's compile cache lies with the program. */
+function movedCache(moved: (path: string) => string): NodeJS.ProcessEnv {
+  const cache = process.env['NODE_COMPILE_CACHE'];
+  return cache === undefined ? {} : { NODE_COMPILE_CACHE: moved(cache) };
+}
+
 /** Returns when the user can read the program; otherwise this process starts itself again where it can. */
 export async function makeReachable(user: string): Promise<void> {
   if (process.getuid?.() !== 0) return;
@@ -53,5 +59,5 @@ export async function makeReachable(user: string): Promise<void> {
   ];
   if (!process.execve)
     throw new VirgaError('setup', { detail: 'Node 24 is needed', how: 'Start Virga by ./virga, which brings it.' });
-  process.execve('/usr/bin/unshare', [...unshare, ...args], { ...process.env, VIRGA_SHOWN: '1' });
+  process.execve('/usr/bin/unshare', [...unshare, ...args], { ...process.env, ...movedCache(moved), VIRGA_SHOWN: '1' });
 }

@@ -50,13 +50,33 @@ function* page(snapshot: Snapshot, kind: Kind, query: ListQuery): Generator<Buff
   yield Buffer.concat([...parts, Buffer.from(end)]);
 }
 
+interface KeptPage {
+  readonly revision: number;
+  readonly what: string;
+  readonly pieces: readonly Buffer[];
+}
+/** The last page that went out whole. Who looks again and again at a quiet site gets the same bytes. */
+const kept = new WeakMap<Snapshot, KeptPage>();
+/** Above this a page is made anew each time. */
+const keptBytes = 64 * 1024 * 1024;
+
 /** The page's pieces, the first one already made: what the query gets wrong is known before the answer begins. */
 export function pageOf(snapshot: Snapshot, kind: Kind, query: ListQuery): Iterable<Buffer> {
+  const { revision } = snapshot;
+  const what = `${kind} ${JSON.stringify(query)}`;
+  const last = kept.get(snapshot);
+  if (last?.revision === revision && last.what === what) return last.pieces;
   const pieces = page(snapshot, kind, query);
   const first = pieces.next();
   return (function* () {
-    if (first.done !== true) yield first.value;
-    yield* pieces;
+    const made: Buffer[] = [];
+    let size = 0;
+    for (let next = first; next.done !== true; next = pieces.next()) {
+      size += next.value.length;
+      if (size <= keptBytes) made.push(next.value);
+      yield next.value;
+    }
+    if (size <= keptBytes) kept.set(snapshot, { revision, what, pieces: made });
   })();
 }
 
