@@ -26,17 +26,60 @@ export function after(printed: Buffer, log: Buffer): Buffer {
   return log.subarray(overlap(printed, log));
 }
 
+/** Where in an escape sequence (ECMA-48) a byte stands. */
+type Place = 'text' | 'escape' | 'csi' | 'osc';
+
+const escape = 0x1b;
+const bell = 0x07;
+const newline = 0x0a;
+const tab = 0x09;
+
+/** The place after `byte`; an operating system command that never ends is over at the end of the line. */
+function next(place: Place, byte: number): Place {
+  if (byte === escape) return 'escape';
+  if (place === 'escape') return byte === 0x5b ? 'csi' : byte === 0x5d ? 'osc' : 'text';
+  if (place === 'csi') return byte >= 0x40 && byte <= 0x7e ? 'text' : 'csi';
+  if (place === 'osc') return byte === bell || byte === newline ? 'text' : 'osc';
+  return 'text';
+}
+
+/** Without escape sequences, C0 controls but tab and newline, DEL, and C1 controls in UTF-8. */
+function withoutControls(bytes: Buffer): Buffer {
+  const kept: number[] = [];
+  let place: Place = 'text';
+  for (let index = 0; index < bytes.length; index += 1) {
+    const byte = bytes[index] ?? 0;
+    const before = place;
+    place = next(place, byte);
+    if (before !== 'text' || place !== 'text') continue;
+    if ((byte < 0x20 && byte !== newline && byte !== tab) || byte === 0x7f) continue;
+    const following = bytes[index + 1] ?? 0;
+    if (byte === 0xc2 && following >= 0x80 && following <= 0x9f) index += 1;
+    else kept.push(byte);
+  }
+  return Buffer.from(kept);
+}
+
+/**
+ * What a guest writes may reprogram the terminal of who reads it: on a terminal its control sequences are left out,
+ * unless the person asks for them. Files and pipes get the bytes as they are.
+ */
+export function forScreen(call: Pick<Call, 'io'>, bytes: Buffer, raw: boolean): Buffer {
+  if (raw || call.io.stdout.isTTY !== true) return bytes;
+  return withoutControls(bytes);
+}
+
 /** Enough to find the place again after a break. */
 const remembered = 4096;
 const mostHeld = 8 * 1024 * 1024;
 
 /** Prints the log and goes on as it grows, until the person stops it; a break is taken up where it was. */
-export async function followLog(call: Call, guest: string, size: number): Promise<void> {
+export async function followLog(call: Call, guest: string, size: number, raw = false): Promise<void> {
   let printed: Buffer = Buffer.alloc(0);
   const print = async (bytes: Buffer): Promise<void> => {
     if (bytes.length === 0) return;
     printed = Buffer.concat([printed, bytes]).subarray(-remembered);
-    await writeAll(call.io.stdout, bytes);
+    await writeAll(call.io.stdout, forScreen(call, bytes, raw));
   };
   let delay = 200;
   let first = true;

@@ -1,5 +1,6 @@
 /** The whole command line as one tree; help, completion and the reference are made from it. */
 import { Command } from 'commander';
+import { ownVersion } from '../api/version.ts';
 import { Shell } from './call.ts';
 import { accessCommands } from './commands/access.ts';
 import { applyCommands } from './commands/apply.ts';
@@ -71,6 +72,7 @@ export function buildProgram(local: readonly LocalCommand[] = [], shell: Shell =
   const program = new Command('virga')
     .description('Runs virtual machines for research sites.')
     .usage('[which site] COMMAND')
+    .version(ownVersion, '-V, --version', 'version of this program')
     .exitOverride()
     .enablePositionalOptions()
     .showSuggestionAfterError(true)

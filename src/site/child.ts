@@ -1,6 +1,7 @@
 /** Processes of ours that a supervisor on this machine keeps running. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { writePidOf } from './pidfile.ts';
 
 export interface Kept {
   readonly name: string;
@@ -21,7 +22,13 @@ const healthyMs = 60_000;
 export function keepRunning(
   name: string,
   argv: readonly string[],
-  options: { readonly logFile: string; readonly env?: NodeJS.ProcessEnv; readonly onExit: (message: string) => void },
+  options: {
+    readonly logFile: string;
+    /** Where its pid is kept, so that it is found when this supervisor was killed. */
+    readonly pidFile: string;
+    readonly env?: NodeJS.ProcessEnv;
+    readonly onExit: (message: string) => void;
+  },
 ): Kept {
   let child: ChildProcess | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -34,6 +41,7 @@ export function keepRunning(
     const startedAt = performance.now();
     child = spawn(command, args, { stdio: ['ignore', log, log], env: { ...process.env, ...options.env } });
     closeSync(log);
+    if (child.pid !== undefined) writePidOf(options.pidFile, child.pid);
     child.once('error', (error) => again(error.message));
     child.once('exit', (code, signal) => {
       if (performance.now() - startedAt > healthyMs) delayMs = firstDelayMs;

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { tryKvm } from '../effects/kvm.ts';
 import { linuxArch } from '../setup/doctor/machine.ts';
 import { keepRunning, type Kept } from './child.ts';
+import { partFile } from './paths.ts';
 import { until } from './ready.ts';
 
 const sockets = ['/run/libvirt/libvirt-sock', '/run/libvirt/virtqemud-sock'] as const;
@@ -88,7 +89,7 @@ export async function ensureLibvirt(dataDir: string, say: (line: string) => void
   const own = keepRunning(
     'libvirtd',
     ['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-c', start, 'libvirtd', folder, pidFile, hide],
-    { logFile: join(folder, 'libvirtd.log'), onExit: say },
+    { logFile: join(folder, 'libvirtd.log'), pidFile: partFile('libvirtd'), onExit: say },
   );
   await until('libvirtd', 30_000, runningLibvirt);
   return { socket: sockets[0], own, notes };

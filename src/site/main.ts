@@ -3,6 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { joinAgent, runAgent } from '../agent/main.ts';
 import { VirgaError } from '../api/errors.ts';
+import { ownVersion } from '../api/version.ts';
 import type { LocalCall } from '../cli/program.ts';
 import { authorityFiles } from '../controller/ca.ts';
 import { runController } from '../controller/main.ts';
@@ -14,7 +15,6 @@ import { openLog } from '../effects/log.ts';
 import { systemUser } from '../setup/packages.ts';
 import { defaults } from './paths.ts';
 import { makeReachable } from './reachable.ts';
-import { ownVersion } from './version.ts';
 
 const text = (call: LocalCall, name: string): string | undefined => {
   const value = call.options[name];
@@ -68,7 +68,7 @@ export async function controller(call: LocalCall): Promise<number> {
     socketPath: text(call, 'socket') ?? defaults.socket,
     listen: list(call, 'listen') ?? [],
     siteName: text(call, 'name') ?? 'site',
-    version: ownVersion(),
+    version: ownVersion,
     dropTo: systemUser,
     log: openLog('controller'),
     ...(agentUrls ? { agentUrls } : {}),
@@ -97,7 +97,7 @@ export async function agent(call: LocalCall): Promise<number> {
   const socket = text(call, 'socket');
   await runAgent({
     dataDir,
-    agentVersion: ownVersion(),
+    agentVersion: ownVersion,
     log: openLog('agent'),
     signal: stopSignal(),
     cacheBytes: positive(call, 'imageCache', '--image-cache') * 2 ** 30,
@@ -117,7 +117,7 @@ async function joinHere(call: LocalCall, dataDir: string): Promise<number> {
     dataDir,
     url,
     token,
-    agentVersion: ownVersion(),
+    agentVersion: ownVersion,
     ...(hostName === undefined ? {} : { hostName }),
   });
   const { credentials } = answer;

@@ -25,3 +25,6 @@ export const defaults = {
   /** Where agents and remote clients reach the controller. */
   port: 7443,
 } as const;
+
+/** Where the pid of a part that `up` runs is kept. */
+export const partFile = (part: 'libvirtd' | 'controller' | 'agent'): string => join(defaults.runDir, `${part}.part`);

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../effects/files.ts';
@@ -25,6 +25,11 @@ export function livingPid(path: string): number | undefined {
 export async function writePid(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   await writeDurably(path, `${process.pid} ${startOf(process.pid)}\n`, 0o644);
+}
+
+/** Says who a process is that was just started. Not durable: it lies in /run, and is about this boot only. */
+export function writePidOf(path: string, pid: number): void {
+  writeFileSync(path, `${pid} ${startOf(pid)}\n`, { mode: 0o644 });
 }
 
 export async function removePid(path: string): Promise<void> {

@@ -9,7 +9,7 @@ import { VirgaError } from '../api/errors.ts';
 
 import { keepRunning, type Kept } from './child.ts';
 import { ensureLibvirt } from './libvirtd.ts';
-import { defaults, selfArgv } from './paths.ts';
+import { defaults, partFile, selfArgv } from './paths.ts';
 import { livingPid, removePid, writePid } from './pidfile.ts';
 import { hostsOnline, readyClient, until } from './ready.ts';
 import { ensureInstalled } from './setup.ts';
@@ -72,11 +72,30 @@ function describe(options: UpOptions, notes: readonly string[]): string {
   ].join('\n');
 }
 
+/** Ends what an `up` that was killed left running. Guests run on. Gives the names of the parts. */
+async function endOrphans(): Promise<string[]> {
+  const ended: string[] = [];
+  for (const part of ['agent', 'controller', 'libvirtd'] as const) {
+    const pid = livingPid(partFile(part));
+    if (pid !== undefined) {
+      process.kill(pid, 'SIGTERM');
+      await until(`the ${part} of an earlier "up" to stop`, 60_000, () =>
+        Promise.resolve(livingPid(partFile(part)) === undefined ? true : undefined),
+      );
+      ended.push(part);
+    }
+    await removePid(partFile(part));
+  }
+  return ended;
+}
+
 /** Runs until SIGINT or SIGTERM; then controller and agent stop, guests run on. */
 async function foreground(options: UpOptions): Promise<number> {
   await mkdir(options.data, { recursive: true, mode: 0o711 });
   await mkdir(defaults.runDir, { recursive: true });
   await writePid(pidFile);
+  const orphans = await endOrphans();
+  if (orphans.length > 0) say(`ended what an earlier "up" left: ${orphans.join(', ')}`);
   const kept: Kept[] = [];
   const stopped = new Promise<void>((done) => {
     process.once('SIGINT', () => done());
@@ -103,6 +122,7 @@ async function foreground(options: UpOptions): Promise<number> {
         ),
         {
           logFile: join(options.data, 'controller.log'),
+          pidFile: partFile('controller'),
           onExit: say,
         },
       ),
@@ -112,6 +132,7 @@ async function foreground(options: UpOptions): Promise<number> {
     kept.push(
       keepRunning('agent', selfArgv('agent', 'run', '--data', agentDir, '--socket', libvirt.socket), {
         logFile: join(options.data, 'agent.log'),
+        pidFile: partFile('agent'),
         onExit: say,
       }),
     );
@@ -193,7 +214,8 @@ async function stopGuests(): Promise<void> {
 export async function down(options: DownOptions): Promise<number> {
   const pid = livingPid(pidFile);
   if (pid === undefined) {
-    say('already down');
+    const orphans = await endOrphans();
+    say(orphans.length > 0 ? `down (an earlier "up" had been killed; ended ${orphans.join(', ')})` : 'already down');
     return 0;
   }
   if (options.guests) await stopGuests();

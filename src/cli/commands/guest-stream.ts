@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { leaf, type Call, type Shell } from '../call.ts';
 import { attach, escapeByte, escapeName } from '../console.ts';
-import { followLog, readLog } from '../logs.ts';
+import { followLog, forScreen, readLog } from '../logs.ts';
 import { writeAll } from '../io.ts';
 import { parseSeconds, parseWhole } from '../units.ts';
 
@@ -28,15 +28,16 @@ async function console(call: Call<ConsoleOptions>): Promise<void> {
 interface LogOptions {
   readonly follow?: boolean;
   readonly bytes?: number;
+  readonly raw?: boolean;
 }
 
 async function logs(call: Call<LogOptions>): Promise<void> {
   const guest = call.args[0] ?? '';
   const size = call.options.bytes ?? 64 * 1024;
-  if (call.options.follow === true) return followLog(call, guest, size);
+  if (call.options.follow === true) return followLog(call, guest, size, call.options.raw);
   const text = await readLog(call.client, guest, size, call.io.interrupted);
   if (call.out.json) call.out.document({ guest, text: text.toString('utf8') });
-  else await writeAll(call.io.stdout, text);
+  else await writeAll(call.io.stdout, forScreen(call, text, call.options.raw === true));
 }
 
 export function streamCommands(guest: Command, shell: Shell): void {
@@ -62,6 +63,7 @@ export function streamCommands(guest: Command, shell: Shell): void {
     options: (command) =>
       command
         .option('-f, --follow', 'go on as it comes; takes up again after a break')
+        .option('--raw', 'on a terminal: also the control sequences that the guest wrote')
         .option('--bytes <n>', 'the newest so many bytes; default 65536', parseWhole(1, 4 * 1024 * 1024)),
     examples: ['guest logs web-1', 'guest logs -f web-1'],
     run: logs,
