@@ -3,12 +3,14 @@
  * user. It does the main job: an image is added, six guests are placed and answer with their own names, one is killed
  * behind libvirt's back and comes back by itself.
  */
+import { rmdir } from 'node:fs/promises';
 import type { Client } from '../api/client.ts';
 import { VirgaError } from '../api/errors.ts';
 import type { GuestView } from '../api/schemas.ts';
-import { tinyImage } from '../testbed/index.ts';
+import { testbedsDir, tinyImage } from '../testbed/index.ts';
 import { uploadFile } from './upload.ts';
 import { openLab, type Lab } from './lab.ts';
+import { defaults } from './paths.ts';
 import { guestsInState, until } from './ready.ts';
 import { serveReference, type ReferenceServer } from './reference-server.ts';
 import { ensureInstalled } from './setup.ts';
@@ -191,5 +193,7 @@ export async function demo(options: DemoOptions): Promise<number> {
     await reference?.close();
     stage.say('removing the demo');
     await lab?.close();
+    // Only when nobody else has anything there.
+    for (const folder of [testbedsDir, defaults.runDir]) await rmdir(folder).catch(() => undefined);
   }
 }

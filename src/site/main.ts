@@ -56,7 +56,9 @@ function aborted(signal: AbortSignal): Promise<void> {
 /** `virga controller run`: until SIGTERM. */
 export async function controller(call: LocalCall): Promise<number> {
   wanted(call, 'run');
-  await makeReachable(systemUser);
+  const dataDir = text(call, 'data') ?? join(defaults.dataDir, 'controller');
+  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  await makeReachable(systemUser, dataDir);
   const signal = stopSignal();
   const databaseUrl = process.env['DATABASE_URL'];
   const recipients = list(call, 'backupRecipient');
@@ -64,7 +66,7 @@ export async function controller(call: LocalCall): Promise<number> {
   const folder = text(call, 'backupDir');
   const agentUrls = list(call, 'advertise');
   const running = await runController({
-    dataDir: text(call, 'data') ?? join(defaults.dataDir, 'controller'),
+    dataDir,
     socketPath: text(call, 'socket') ?? defaults.socket,
     listen: list(call, 'listen') ?? [],
     siteName: text(call, 'name') ?? 'site',

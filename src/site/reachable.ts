@@ -1,14 +1,14 @@
 /**
  * The controller gives up root, and then still loads parts of itself. Where the program lies in a folder that is closed
  * to the user it becomes (a checkout in /root), the program is shown to it at a path of its own: a bind mount in a mount
- * namespace of this one process, so nothing on the machine changes.
+ * namespace of this one process, so nothing on the machine changes but for an empty folder beside the data folder.
  */
 import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { VirgaError } from '../api/errors.ts';
-import { defaults, programRoot } from './paths.ts';
+import { programRoot } from './paths.ts';
 
 const run = promisify(execFile);
 
@@ -32,7 +32,7 @@ function movedCache(moved: (path: string) => string): NodeJS.ProcessEnv {
 }
 
 /** Returns when the user can read the program; otherwise this process starts itself again where it can. */
-export async function makeReachable(user: string): Promise<void> {
+export async function makeReachable(user: string, dataDir: string): Promise<void> {
   if (process.getuid?.() !== 0) return;
   const root = programRoot();
   const entry = process.argv[1] ?? '';
@@ -42,7 +42,8 @@ export async function makeReachable(user: string): Promise<void> {
       detail: `The user ${user} cannot read the program in ${root}`,
       how: `Make it readable: chmod -R go+rX ${root}`,
     });
-  const shown = join(defaults.runDir, 'program');
+  // Beside the data folder, not in it: what is in it is given to the user.
+  const shown = `${resolve(dataDir)}.program`;
   await mkdir(shown, { recursive: true, mode: 0o755 });
   const moved = (path: string): string => (path.startsWith(`${root}/`) ? join(shown, relative(root, path)) : path);
   if (moved(process.execPath) === process.execPath && !(await mayRead(user, process.execPath)))

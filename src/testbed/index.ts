@@ -13,6 +13,7 @@
  */
 export type * from './types.ts';
 export { addressPlan, guestAddress } from './plan.ts';
+export { testbedsDir } from './state.ts';
 export { openTestbed } from './testbed.ts';
 export { cleanStale, closeByName } from './teardown.ts';
 export { tinyImage, tinySeed, tinyVariant, type SeedFiles, type TinyImage, type TinyOptions } from './tiny.ts';

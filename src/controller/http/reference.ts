@@ -6,7 +6,7 @@ import { errorRegistry } from '../../core/errors.ts';
 const style = `:root{color-scheme:light dark;--line:color-mix(in srgb,currentColor 20%,transparent);--soft:color-mix(in srgb,currentColor 6%,transparent)}
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem}
 h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}
-nav a{margin-right:1rem}code,pre{font:14px/1.45 ui-monospace,monospace}
+nav{display:flex;flex-wrap:wrap;gap:.25rem 1rem}code,pre{font:14px/1.45 ui-monospace,monospace}
 article{border:1px solid var(--line);border-radius:.4rem;margin:1rem 0;padding:.6rem 1rem;overflow-wrap:anywhere}
 article p{margin:.3rem 0}.role{float:right;opacity:.7;font-size:.85rem}
 pre{background:var(--soft);padding:.6rem;overflow-x:auto;border-radius:.3rem;max-height:24rem}

@@ -39,7 +39,10 @@ step bad-option "$VIRGA" up --nonsense
 step down "$VIRGA" down
 step down-again "$VIRGA" down
 step status-after "$VIRGA" status
-step left sh -c 'pgrep -s 0 -f "controller run|agent run" | wc -l'
+step up-once-more "$VIRGA" up --detach --yes --data "$FOLDER/data"
+kill -KILL "$(cut -d' ' -f1 /run/virga/up.pid)"
+step down-orphans "$VIRGA" down
+step left sh -c 'ps -eo args | grep -cE "[c]ontroller run|[a]gent run|[l]ibvirtd|[p]ostgres" || true'
 `;
 
 test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
@@ -88,6 +91,9 @@ test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
   assert.match(step('down').text, /down; guests run on/);
   assert.match(step('down-again').text, /already down/);
   assert.equal(step('status-after').code, 3);
+  assert.equal(step('up-once-more').code, 0, step('up-once-more').text);
+  assert.match(step('down-orphans').text, /had been killed; ended agent, controller, libvirtd/);
+  assert.equal(step('left').text.trim(), '0', 'processes are left');
 });
 
 test('doctor names every finding, in words and as JSON', { timeout: 60_000 }, async () => {
