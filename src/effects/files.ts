@@ -1,29 +1,17 @@
-import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { Files } from '../ports.ts';
-
-const missing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
+import { errno, missing, renameDurably, syncFolder } from './disk.ts';
 
 /** For a folder that could not be removed: false where that is as it should be. */
 function notEmpty(error: unknown): boolean {
-  if (['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+  if (['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(errno(error) ?? '')) return false;
   throw error;
-}
-
-/** Makes a rename or a removal in a folder survive a power cut. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** Writes whole or not at all: temporary file, fsync, rename, fsync of the folder. Mode 0600 by default. */
 export async function writeDurably(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
-  const folder = dirname(path);
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     const handle = await open(temporary, 'wx', mode);
@@ -33,12 +21,11 @@ export async function writeDurably(path: string, content: string | Uint8Array, m
     } finally {
       await handle.close();
     }
-    await rename(temporary, path);
+    await renameDurably(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncFolder(folder);
 }
 
 /** Durable files below one folder; a path that leaves it is refused. */

@@ -11,7 +11,8 @@
 import { chmod, mkdir, readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VirgaError } from '../../core/errors.ts';
-import { digestOf, missing, renameDurably } from './disk.ts';
+import { missing, renameDurably } from '../../effects/disk.ts';
+import { digestOf } from './disk.ts';
 import { fetchImage } from './fetching.ts';
 import { Flights } from './flights.ts';
 import type { ImageCache, ImageCacheSettings, ImageCacheWorld, WantedImage } from './types.ts';

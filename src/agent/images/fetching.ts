@@ -5,7 +5,8 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { VirgaError } from '../../core/errors.ts';
 import type { Clock, Log } from '../../ports.ts';
-import { demandSpace, diskError, hashPrefix } from './disk.ts';
+import { demandSpace, diskError } from '../../effects/disk.ts';
+import { hashPrefix } from './disk.ts';
 import type { FetchImage, WantedImage } from './types.ts';
 
 /** The free space is looked at again after this many bytes. */

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path';
 import { VirgaError } from '../../core/errors.ts';
 import { headBytes, inspectImage, tailBytes, type ImageApproval } from '../../core/images/inspect.ts';
 import type { ImageFormat } from '../../core/model/image.ts';
-import { demandSpace, digestOf, openPlain, readAt, syncFolder } from './disk.ts';
+import { demandSpace, syncFolder } from '../../effects/disk.ts';
+import { digestOf, openPlain, readAt } from './disk.ts';
 import type { FinishedImage, FinishStep, ImageTool } from './types.ts';
 
 const MiB = 1024 ** 2;

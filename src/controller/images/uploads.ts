@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { VirgaError } from '../../core/errors.ts';
 import type { Uuid } from '../../core/model/resource.ts';
 import type { Files } from '../../ports.ts';
-import { diskError, openPlain } from './disk.ts';
+import { diskError } from '../../effects/disk.ts';
+import { openPlain } from './disk.ts';
 import type { Progress, Stopper } from './receive.ts';
 import type { FinishedImage, FinishStep } from './types.ts';
 
