@@ -23,5 +23,5 @@ export function installFor(purposes: readonly Purpose[], options: InstallForOpti
 
 /** Installs for every purpose without asking, saying on standard error what is done: for tests and `--yes`. */
 export function installAll(out: (line: string) => void = (line) => console.error(line)): Promise<Installed> {
-  return install({ purposes: ['controller', 'agent', 'testbed'], confirm: () => Promise.resolve(true), out });
+  return install({ purposes: ['controller', 'agent', 'testbed', 'tests'], confirm: () => Promise.resolve(true), out });
 }

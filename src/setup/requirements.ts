@@ -2,7 +2,8 @@ import { execute } from './command.ts';
 import type { Family } from './system.ts';
 
 /** What a machine is to do: decides which packages it needs. */
-export type Purpose = 'controller' | 'agent' | 'testbed';
+/** `tests`: what only the tests use. */
+export type Purpose = 'controller' | 'agent' | 'testbed' | 'tests';
 
 export interface Requirement {
   /** Debian's package. */
@@ -27,6 +28,7 @@ export const requirements: readonly Requirement[] = [
     rhel: 'postgresql-server',
     instead: /^postgresql-\d+$/,
   },
+  { package: 'tmux', why: 'terminals for the tests', purposes: ['tests'], rhel: 'tmux' },
   { package: 'libvirt-daemon-system', why: 'runs the guests', purposes: ['agent', 'testbed'], rhel: 'libvirt' },
   {
     package: 'libvirt-clients',

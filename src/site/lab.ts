@@ -29,6 +29,8 @@ export interface Lab {
   readonly dataDir: string;
   readonly url: string;
   hosts(): Promise<readonly HostView[]>;
+  /** The controller's process, in whose mount namespace its data folder is seen. */
+  controllerPid(): number;
   /** SIGKILL, as a crash; resolves when it is gone. */
   killController(): Promise<void>;
   /** SIGTERM; resolves when it and its database are gone. */
@@ -83,6 +85,11 @@ class OpenLab implements Lab {
         body: { capacity, reserved: { cpus: 0, memoryMiB: 0, diskMiB: 0 } },
       });
     }
+  }
+
+  controllerPid(): number {
+    if (!this.#controller) throw new Error('the controller does not run');
+    return this.#controller.pid;
   }
 
   async hosts(): Promise<readonly HostView[]> {

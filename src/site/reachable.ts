@@ -51,7 +51,7 @@ export async function makeReachable(user: string, dataDir: string): Promise<void
       detail: `The user ${user} cannot run ${process.execPath}`,
       how: `Make it readable: chmod go+rX ${dirname(process.execPath)}`,
     });
-  const unshare = ['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-ec', again, 'virga', root, shown];
+  const unshare = ['unshare', '--mount', '--propagation', 'slave', '--', 'sh', '-ec', again, 'virga', root, shown];
   const args = [
     moved(process.execPath),
     '--disable-warning=ExperimentalWarning',

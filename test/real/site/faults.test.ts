@@ -164,8 +164,10 @@ describe('faults of a site', { timeout: 400_000 }, () => {
   test('a full disk during an upload: refused in words, and it goes on where it stood', async (t) => {
     const folder = join(site.lab.dataDir, 'images', 'uploads');
     const owner = (await run('stat', ['-c', '%u', folder])).trim();
-    await run('mount', ['-t', 'tmpfs', '-o', `size=4m,mode=700,uid=${owner}`, 'tmpfs', folder]);
-    t.after(() => run('umount', ['-l', folder]));
+    // Where the controller sees it: it may have a mount namespace of its own.
+    const there = (...argv: string[]) => run('nsenter', ['-t', String(site.lab.controllerPid()), '-m', '--', ...argv]);
+    await there('mount', '-t', 'tmpfs', '-o', `size=4m,mode=700,uid=${owner}`, 'tmpfs', folder);
+    t.after(() => there('umount', '-l', folder));
     const tiny = await tinyImage();
     const bytes = await readFile(tiny.path);
     await site.client.call('image.add', { body: { name: 'big', format: 'qcow2', sizeBytes: bytes.length } });
@@ -180,7 +182,7 @@ describe('faults of a site', { timeout: 400_000 }, () => {
     await offset.body.dump();
     const at = Number(offset.headers['upload-offset']);
     assert.ok(at > 0 && at <= 4 * 1024 * 1024, `it stands at ${at}`);
-    await run('mount', ['-o', 'remount,size=64m', folder]);
+    await there('mount', '-o', 'remount,size=64m', folder);
     await send(at);
     const image = await site.client.call('image.show', { params });
     assert.equal(image.status.receivedBytes, bytes.length);
