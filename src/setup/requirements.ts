@@ -28,6 +28,7 @@ export const requirements: readonly Requirement[] = [
     rhel: 'postgresql-server',
     instead: /^postgresql-\d+$/,
   },
+  { package: 'procps', why: 'ps, for the tests', purposes: ['tests'], rhel: 'procps-ng' },
   { package: 'tmux', why: 'terminals for the tests', purposes: ['tests'], rhel: 'tmux' },
   { package: 'libvirt-daemon-system', why: 'runs the guests', purposes: ['agent', 'testbed'], rhel: 'libvirt' },
   {

@@ -34,7 +34,7 @@ step up-again "$VIRGA" up --detach --yes --data "$FOLDER/data"
 step status "$VIRGA" status --json
 step hosts "$VIRGA" host list --json
 step socket stat -c '%U:%G %a' /run/virga/virga.sock
-step nobody setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent "$VIRGA" status
+step nobody setpriv --reuid 65534 --regid 65534 --clear-groups test -w /run/virga/virga.sock
 step bad-option "$VIRGA" up --nonsense
 step down "$VIRGA" down
 step down-again "$VIRGA" down
@@ -42,7 +42,7 @@ step status-after "$VIRGA" status
 step up-once-more "$VIRGA" up --detach --yes --data "$FOLDER/data"
 kill -KILL "$(cut -d' ' -f1 /run/virga/up.pid)"
 step down-orphans "$VIRGA" down
-step left sh -c 'ps -eo args | grep -cE "[c]ontroller run|[a]gent run|[l]ibvirtd|[p]ostgres" || true'
+step left sh -c 'for p in /proc/[0-9]*/cmdline; do tr "\\0" " " < "$p"; echo; done | grep -cE "[c]ontroller run|[a]gent run|^[l]ibvirtd|[p]ostgres -D" || true'
 `;
 
 test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
@@ -85,8 +85,7 @@ test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
   const [host] = JSON.parse(step('hosts').text) as { status: { engine: { arch: string } } }[];
   assert.equal(typeof host?.status.engine.arch, 'string');
   assert.equal(step('socket').text.trim(), 'root:virga 660');
-  assert.equal(step('nobody').code, 3);
-  assert.match(step('nobody').text, /permission denied/);
+  assert.equal(step('nobody').code, 1, 'anybody may open the administrators’ socket');
   assert.equal(step('bad-option').code, 2);
   assert.match(step('down').text, /down; guests run on/);
   assert.match(step('down-again').text, /already down/);
