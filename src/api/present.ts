@@ -1,8 +1,7 @@
 /**
  * Documents as the API shows them: instants (keys that end in `At`, milliseconds) become RFC 3339, secrets are left out.
- * Presenting is the hot path of large lists, so the JSON text of each document is made once and kept with it.
+ * The bytes that go out are made and kept in `src/controller/http/lists.ts`.
  */
-import type { AnyResource } from '../core/model/snapshot.ts';
 
 /** `order`: what a host remembers of a stray, with user data that only a guest's own document shows. */
 const hidden = new Set(['secretHash', 'order']);
@@ -39,18 +38,6 @@ function presentObject(document: Readonly<Record<string, unknown>>): Record<stri
 /** A document or any plain record of ours, as the API shows it. */
 export function present<T extends object>(document: T): Presented<T> {
   return presentObject(document as Record<string, unknown>) as Presented<T>;
-}
-
-const texts = new WeakMap<object, string>();
-
-/** JSON text of a stored document; documents are immutable, so it is made once. */
-export function presentText(document: AnyResource): string {
-  let text = texts.get(document);
-  if (text === undefined) {
-    text = JSON.stringify(presentObject(document as unknown as Record<string, unknown>));
-    texts.set(document, text);
-  }
-  return text;
 }
 
 /** The ETag of a document: its revision, quoted. */

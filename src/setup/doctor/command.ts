@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { operatingSystem } from '../system.ts';
 
 export interface Quiet {
   /** 127: not installed · 124: took longer than the limit. */
@@ -23,4 +24,10 @@ export async function quietly(command: string, args: readonly string[], limitMs 
       },
     );
   });
+}
+
+/** The command that installs packages on this machine's family of distributions. */
+export function installCommand(debian: string, rhel: string): string {
+  const { family } = operatingSystem();
+  return family === 'rhel' ? `dnf install ${rhel}` : `apt-get install --no-install-recommends ${debian}`;
 }

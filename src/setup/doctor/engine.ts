@@ -1,11 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { findEmulator } from '../../effects/kvm.ts';
-import { quietly } from './command.ts';
+import { installCommand as install, quietly } from './command.ts';
 import type { Finding } from './finding.ts';
-import { family, linuxArch } from './machine.ts';
-
-const install = (debian: string, rhel: string): string =>
-  family() === 'rhel' ? `dnf install ${rhel}` : `apt-get install --no-install-recommends ${debian}`;
+import { linuxArch } from './machine.ts';
 
 const classicSockets = ['/run/libvirt/libvirt-sock'] as const;
 const modularSockets = ['/run/libvirt/virtqemud-sock'] as const;

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { arch as nodeArch, availableParallelism, totalmem } from 'node:os';
 import { tryKvm } from '../../effects/kvm.ts';
+import { operatingSystem } from '../system.ts';
 import { quietly } from './command.ts';
 import type { Finding } from './finding.ts';
 
@@ -10,18 +11,8 @@ export function linuxArch(): string {
   return nodeArch() === 'arm64' ? 'aarch64' : 'x86_64';
 }
 
-/** The distribution's family, as its own os-release says. */
-export function family(osRelease = text('/etc/os-release')): 'debian' | 'rhel' | 'other' {
-  const ids = /^ID(?:_LIKE)?=(.*)$/gm;
-  const words = [...osRelease.matchAll(ids)].flatMap((match) => (match[1] ?? '').replaceAll('"', '').split(' '));
-  if (words.some((word) => word === 'debian' || word === 'ubuntu')) return 'debian';
-  if (words.some((word) => ['rhel', 'fedora', 'centos'].includes(word))) return 'rhel';
-  return 'other';
-}
-
 export function machineFindings(): Finding[] {
-  const name = /^PRETTY_NAME="?([^"\n]*)/m.exec(text('/etc/os-release'))?.[1] ?? 'unknown';
-  const kind = family();
+  const { name, family: kind } = operatingSystem();
   const memory = Math.round(totalmem() / 2 ** 30);
   return [
     {

@@ -1,13 +1,9 @@
 import { existsSync, globSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { quietly } from './command.ts';
+import { installCommand as install, quietly } from './command.ts';
 import type { Finding } from './finding.ts';
-import { family } from './machine.ts';
 
 const text = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8').trim() : '');
-const install = (debian: string, rhel: string): string =>
-  family() === 'rhel' ? `dnf install ${rhel}` : `apt-get install --no-install-recommends ${debian}`;
-
 interface Tool {
   readonly title: string;
   readonly command: string;

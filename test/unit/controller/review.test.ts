@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ajv } from 'ajv';
-import { presentText } from '../../../src/api/present.ts';
+import { documentBytes } from '../../../src/controller/http/lists.ts';
 import { Report } from '../../../src/api/report.ts';
 import { assignmentFor } from '../../../src/core/assignment.ts';
 import { VirgaError } from '../../../src/core/errors.ts';
@@ -68,7 +68,7 @@ test('what is found is listed, adopted and ordered to go on; nothing of it is sh
   assert.deepEqual(items, ['stray web', 'deleting going']);
   const shown = state.snapshot.byName('host', 'alder');
   assert.ok(shown?.status.strays[0]?.order);
-  assert.ok(!presentText(shown).includes('secret-of-web'));
+  assert.ok(!documentBytes(shown).toString().includes('secret-of-web'));
   await decideReview(services, { guestId: lost.id, decision: 'keep' }, context);
   assert.equal(reviewOf(state.snapshot).items.length, 2);
   await decideReview(services, { guestId: lost.id, decision: 'adopt' }, context);
