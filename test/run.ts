@@ -142,7 +142,6 @@ async function runFiles(paths: readonly string[], concurrency: number, timeoutMs
     files: paths.map((path) => join(root, path)),
     concurrency,
     timeout: timeoutMs,
-    forceExit: true,
   });
   for await (const event of stream as AsyncIterable<TestEvent>) {
     if (event.type === 'test:pass') countPass(event.data, tally, countOf(event.data.file));
