@@ -170,6 +170,8 @@ async function detached(options: UpOptions): Promise<number> {
   child.unref();
   const client = await until('virga up', 150_000, async () => {
     if (ended !== undefined) return 'ended' as const;
+    // The state remembers this host as online from before: it is up when its agent runs again.
+    if (livingPid(partFile('agent')) === undefined) return undefined;
     const ready = await readyClient(defaults.socket, 1_000);
     await hostsOnline(ready, 1, 1_000);
     return ready;
