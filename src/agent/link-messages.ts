@@ -58,6 +58,8 @@ const Order = Type.Object({
   power: oneOf('on', 'off'),
   paused: Type.Boolean(),
   held: Type.Boolean(),
+  ha: Type.Optional(Type.Literal(true)),
+  barred: Type.Optional(Type.Literal(true)),
   image: Type.Optional(
     Type.Object({ sha512: Digest, id: Type.Optional(Uuid), format: Type.Optional(oneOf('raw', 'qcow2')) }),
   ),

@@ -32,6 +32,8 @@ const GuestReport = Type.Object({
   observedAt: Instant,
   generation: Whole,
   accepted: Opt(Whole),
+  inside: Opt(Type.Boolean()),
+  frozen: Opt(Type.Boolean()),
   since: Opt(Type.Object({ startedAt: Instant })),
   preparing: Opt(Type.Object({ what: Text(200), progress: Type.Number() })),
   exit: Opt(
@@ -90,6 +92,8 @@ const Order = Type.Object({
   power: Enum(['on', 'off']),
   paused: Type.Boolean(),
   held: Type.Boolean(),
+  ha: Opt(Type.Literal(true)),
+  barred: Opt(Type.Literal(true)),
   image: Opt(Type.Object({ sha512: Digest, id: Opt(Id), format: Opt(Enum(['raw', 'qcow2'])) })),
   cpus: Whole,
   maxCpus: Whole,
@@ -139,6 +143,17 @@ const Stray = Type.Object({
   orderLater: Opt(Type.Boolean()),
 });
 
+const Lease = Type.Object({
+  diskId: Id,
+  addresses: Type.Array(Text(64), { maxItems: 2 }),
+  version: Text(64),
+  state: Enum(['held', 'lapsed', 'none', 'killing']),
+  leftMs: Amount,
+  epoch: Whole,
+  guardLagMs: Opt(Amount),
+  roundTripsMs: Type.Record(Text(64), Amount),
+});
+
 /** The whole state of a host. The type is `HostReport`; the compiler holds the two together below. */
 export const HostReportSchema = Type.Object({
   hostId: Id,
@@ -147,6 +162,7 @@ export const HostReportSchema = Type.Object({
   protocol: Whole,
   observedAt: Instant,
   sequence: Opt(Whole),
+  lease: Opt(Lease),
   assignmentGeneration: Whole,
   assignmentEpoch: Whole,
   engine: Opt(Engine),

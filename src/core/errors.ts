@@ -12,6 +12,16 @@ interface Entry {
 
 export const errorRegistry = {
   // --- input
+  keeper: {
+    status: 503,
+    message: 'The keeper of host "{host}" does not answer: {detail}',
+    hint: 'On the host: virga doctor. Its guests run on while its lease lasts; highly available ones cannot be started.',
+  },
+  no_majority: {
+    status: 503,
+    message: 'No majority of the voters answers this controller ({answering} of {votes} votes)',
+    hint: 'See who answers: virga voters list. Guests are not touched; hosts that hear a majority run on.',
+  },
   invalid_request: { status: 400, message: '{detail}', hint: 'Correct the request; the reference lists every field.' },
   invalid_name: {
     status: 400,

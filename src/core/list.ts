@@ -111,7 +111,7 @@ function testsOf(snapshot: Snapshot, kind: Kind, query: ListQuery): readonly Tes
 
 const states: Partial<Record<Kind, readonly string[]>> = {
   guest: ['pending', 'starting', 'running', 'paused', 'stopping', 'stopped', 'failed', 'unknown', 'deleting'],
-  host: ['invited', 'online', 'silent'],
+  host: ['invited', 'online', 'silent', 'lost', 'fenced'],
   image: ['uploading', 'checking', 'ready', 'failed'],
 };
 

@@ -13,7 +13,7 @@ export const Host = Obj({
     capacity: Opt(Obj({ cpus: Opt(Type.Number()), memoryMiB: Opt(Type.Number()), diskMiB: Opt(Type.Number()) })),
   }),
   status: Obj({
-    state: Enum(['invited', 'online', 'silent']),
+    state: Enum(['invited', 'online', 'silent', 'lost', 'fenced']),
     stateAt: At,
     lastHeardAt: Opt(At),
     observedAt: Opt(At),

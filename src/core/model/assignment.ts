@@ -41,6 +41,10 @@ export interface GuestOrder {
   readonly power: 'on' | 'off';
   readonly paused: boolean;
   readonly held: boolean;
+  /** Highly available: it must be registered with the keeper and run in the session's group. */
+  readonly ha?: true;
+  /** The leader has not yet seen every host's register: it may go on, but not be started anew (host-lease, rule 9). */
+  readonly barred?: true;
   /** `id` and `format` are for the record: with them a guest can be taken back into a state that lost it. */
   readonly image?: { readonly sha512: string; readonly id?: Uuid; readonly format?: ImageFormat };
   readonly cpus: number;
@@ -85,6 +89,20 @@ export interface GuestReport extends GuestObservation {
   readonly id: Uuid;
 }
 
+/** What the host's keeper says, carried by the agent's report; flickers, so it is never written as it is. */
+export interface LeaseReport {
+  readonly diskId: Uuid;
+  readonly addresses: readonly string[];
+  readonly version: string;
+  readonly state: 'held' | 'lapsed' | 'none' | 'killing';
+  readonly leftMs: number;
+  /** Highest leader's epoch that the keeper knows. */
+  readonly epoch: number;
+  readonly guardLagMs?: number;
+  /** Round trips of beats: voter's name → milliseconds of the last one; absent voters do not answer. */
+  readonly roundTripsMs: Readonly<Record<string, number>>;
+}
+
 /** What the host says of itself: whole, not a difference, so a lost one costs nothing. */
 export interface HostReport {
   readonly hostId: Uuid;
@@ -93,6 +111,8 @@ export interface HostReport {
   readonly protocol: number;
   /** Rises with each report of one run of the agent, so that a late one is not taken for the newest. */
   readonly sequence?: number;
+  /** Absent: its keeper does not answer. */
+  readonly lease?: LeaseReport;
   readonly observedAt: Instant;
   /** Generation and epoch of the assignment on the host's disk; -1: none yet. */
   readonly assignmentGeneration: number;

@@ -65,6 +65,16 @@ export interface GuestSpec {
   readonly userData?: string;
   readonly sshKeys: readonly string[];
   readonly restart: RestartPolicy;
+  /** `off`: never started elsewhere by itself. Absent: on, where its disk allows it (see `core/ha/eligible.ts`). */
+  readonly ha?: 'off';
+  /** Who is recovered first: 0 to 100, higher first; 50 when absent. */
+  readonly priority?: number;
+  /** Best first; a host that is not listed is taken only when none of these fits. */
+  readonly preferredHosts?: readonly Uuid[];
+  /** Moves back to a preferred host when that fits again. Costs a restart. */
+  readonly failBack?: boolean;
+  /** More restarts or moves within `windowSeconds` and it is given up until a person cleans up. */
+  readonly limits?: { readonly restarts?: number; readonly moves?: number; readonly windowSeconds: number };
   /** Only on this host. */
   readonly hostId?: Uuid;
   readonly power: 'on' | 'off';
@@ -118,6 +128,10 @@ export interface GuestObservation {
   readonly generation: number;
   /** The highest order that it has seen, where that is above the one it is given: it carries out no older one. */
   readonly accepted?: number;
+  /** True: it runs in the group of the host's session, which freezes with the lease. Only such a guest may be started elsewhere. */
+  readonly inside?: boolean;
+  /** Frozen with its host's lapsed lease. */
+  readonly frozen?: boolean;
   readonly since?: { readonly startedAt: Instant };
   /** `preparing` (image, overlay, seed) and its progress 0..1. */
   readonly preparing?: { readonly what: string; readonly progress: number };
@@ -154,6 +168,10 @@ export interface GuestStatus {
   readonly placement?: Placement;
   /** Highest generation ever ordered, also while not placed. */
   readonly lastGeneration: number;
+  /** When it was moved by recovery, newest last; at most 32. */
+  readonly movedAt?: readonly Instant[];
+  /** Given up after too many restarts or moves; `guest cleanup` ends it. */
+  readonly exhausted?: { readonly what: 'restarts' | 'moves'; readonly exhaustedAt: Instant };
   /** Why it is nowhere: one sentence per host. */
   readonly unplaced?: readonly string[];
   readonly observed?: GuestObservation;

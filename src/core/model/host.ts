@@ -1,8 +1,11 @@
 import type { GuestOrder } from './assignment.ts';
 import type { Instant, Resource, Uuid } from './resource.ts';
 
-/** `invited`: asked to join, never seen · `online`: heard from lately · `silent`: not heard from, its guests are `unknown`. */
-export type HostState = 'invited' | 'online' | 'silent';
+/**
+ * `invited`: asked to join, never seen · `online`: heard from lately · `silent`: not heard from, its guests are `unknown` ·
+ * `lost`: its session is sealed and its lease has provably run out · `fenced`: confirmed powered off, or a person's word.
+ */
+export type HostState = 'invited' | 'online' | 'silent' | 'lost' | 'fenced';
 
 /** The life of a host between two boots. The number rises at every boot, the id is random (host-lease, rule 1). */
 export interface HostSession {
@@ -16,7 +19,20 @@ export interface Resources {
   readonly diskMiB: number;
 }
 
+/** One way to power a host off: a `fence_*` program of the distribution. Levels are tried in their order. */
+export interface FenceDevice {
+  /** Name of the program, `fence_ipmilan`. */
+  readonly agent: string;
+  /** Its parameters, given on standard input; secrets are files named by `NAME_file`. */
+  readonly parameters: Readonly<Record<string, string>>;
+  /** Milliseconds to wait before it is used. */
+  readonly delayMs?: number;
+}
+
 export interface HostSpec {
+  /** A witness votes on leases and carries no guests; `host` when absent. */
+  readonly role?: 'host' | 'witness';
+  readonly fence?: readonly FenceDevice[];
   /** A cordoned host takes no new placements. */
   readonly cordoned: boolean;
   readonly cordonReason?: string;
@@ -82,7 +98,28 @@ export interface HostNetwork {
   readonly bridges: readonly string[];
 }
 
+/** What the host's keeper says of itself; firm facts only, figures that flicker are served from memory. */
+export interface KeeperFacts {
+  /** Random, made when its disk was first written (host-lease, rule 12). */
+  readonly diskId: Uuid;
+  /** Where it hears beats, `ADDRESS:PORT`. */
+  readonly addresses: readonly string[];
+  readonly version?: string;
+}
+
+/** Proof that a session of the host is over. */
+export interface HostLoss {
+  readonly session: HostSession;
+  readonly lostAt: Instant;
+  /** `lease`: sealed by a majority, and every grant ran out · `fence`: power off confirmed · `word`: a person said so · `ended`: the host said so as it went down. */
+  readonly how: 'lease' | 'fence' | 'word' | 'ended';
+  readonly evidence: Readonly<Record<string, string | number | boolean>>;
+}
+
 export interface HostStatus {
+  readonly keeper?: KeeperFacts;
+  /** The last session that was declared over. */
+  readonly loss?: HostLoss;
   readonly state: HostState;
   readonly stateAt: Instant;
   /** When the last report was received. */

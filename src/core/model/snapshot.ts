@@ -1,5 +1,6 @@
 import type { Actor, Invite, Token } from './access.ts';
 import type { Guest } from './guest.ts';
+import type { LeaseProfile } from '../ha/types.ts';
 import type { Host } from './host.ts';
 import type { Image } from './image.ts';
 import type { Network } from './network.ts';
@@ -21,6 +22,14 @@ export interface SiteFacts {
   readonly name: string;
   /** The leader's epoch; the store commits only under the current one. */
   readonly epoch: number;
+  /** How leases are asked for; the default profile when absent. */
+  readonly lease?: LeaseProfile;
+  /** No recovery while it stands (network work); `site release` ends it. */
+  readonly hold?: { readonly reason: string; readonly who: string; readonly heldAt: Instant };
+  /** The first voter list was handed out: from then on only the voters themselves change it. */
+  readonly voters?: { readonly begunAt: Instant };
+  /** What happens to guests of a host that is powered off or rebooted in order; `wait` when absent. */
+  readonly onHostLeave?: 'stop' | 'migrate' | 'wait';
   /** Set by a restore: nothing that this state does not know is destroyed until a person has reviewed it. */
   readonly review?: { readonly restoredAt: Instant; readonly backupAt: Instant };
 }
