@@ -2,6 +2,7 @@
  * The only doors to the world. Production and simulator implement them; the loops know nothing else.
  * Every asynchronous method either finishes or rejects within its implementation's time-out.
  */
+import type { HaMessage } from './core/ha/types.ts';
 import type { Assignment, HostReport } from './core/model/assignment.ts';
 import type { AdoptedDomain, ExitReason, GuestAddress } from './core/model/guest.ts';
 import type { EngineFacts, ForeignDomain } from './core/model/host.ts';
@@ -225,4 +226,19 @@ export interface Files {
   write(path: string, text: string): Promise<void>;
   remove(path: string): Promise<void>;
   list(folder: string): Promise<readonly string[]>;
+}
+
+// ---------------------------------------------------------------- leases
+
+/** Time that counts while the machine sleeps, and never jumps (CLOCK_BOOTTIME), milliseconds. */
+export interface BootClock {
+  now(): number;
+  /** Resolves after `ms`; rejects with the signal's reason when aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** Authenticated datagrams: may be lost, late, doubled or overtake each other. Who sent one is certain. Never blocks. */
+export interface Wire {
+  /** `to`: a keeper or a controller. `addresses`: where it may be; absent: where it was last heard from. */
+  send(to: Uuid, message: HaMessage, addresses?: readonly string[]): void;
 }

@@ -1,21 +1,7 @@
 /** The keeper's doors to its host. The real ones are wired by `main.ts`; the simulator has its own. */
-import type { HaMessage } from '../core/ha/types.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { HostSession } from '../core/model/host.ts';
-import type { Files, Ids, Log } from '../ports.ts';
-
-/** Time that counts while the machine sleeps, and never jumps (CLOCK_BOOTTIME), milliseconds. */
-export interface BootClock {
-  now(): number;
-  /** Resolves after `ms`; rejects with the signal's reason when aborted. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-}
-
-/** Authenticated datagrams: may be lost, late, doubled or overtake each other. Who sent one is certain. Never blocks. */
-export interface Wire {
-  /** `to`: a keeper or a controller. `addresses`: where it may be; absent: where it was last heard from. */
-  send(to: Uuid, message: HaMessage, addresses?: readonly string[]): void;
-}
+import type { BootClock, Files, Ids, Log, Wire } from '../ports.ts';
 
 /** The guard of this host: another process, which freezes at the deadline whatever happens to us (rule 3). */
 export interface GuardDoor {
