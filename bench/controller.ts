@@ -50,10 +50,11 @@ function* objects(hosts: number, guests: number): Generator<AnyResource> {
 
 async function fill(database: Server, hosts: number, guests: number): Promise<void> {
   const store = await PgStore.open(database.database, { newSite: { id: siteId, name: 'bench' } });
-  const { site } = await store.lead();
+  const epoch = { number: 1, id: siteId };
+  if (!(await store.lead(epoch)).ok) throw new Error('the database is not empty');
   let batch: AnyResource[] = [];
   const write = async (): Promise<void> => {
-    const answer = await store.commit({ put: batch, remove: [], events: [], expect: [], epoch: site.epoch });
+    const answer = await store.commit({ put: batch, remove: [], events: [], expect: [], epoch });
     if (!answer.ok) throw new Error(`the site could not be filled: ${answer.why}`);
     batch = [];
   };

@@ -28,9 +28,22 @@ export function below(measure: string, value: number, unit: string, bound: numbe
   return { measure, value, unit, bound: `< ${bound}`, holds: value < bound };
 }
 
+/** A figure that may reach a bound but not pass it. */
+export function atMost(measure: string, value: number, unit: string, bound: number): BenchRow {
+  return { measure, value, unit, bound: `≤ ${formatValue(bound)}`, holds: value <= bound };
+}
+
 /** A figure that must reach a bound. */
 export function atLeast(measure: string, value: number, unit: string, bound: number): BenchRow {
   return { measure, value, unit, bound: `≥ ${bound}`, holds: value >= bound };
+}
+
+/** What a person may choose; each bench takes what concerns it. */
+export interface BenchOptions {
+  /** How long a bench of endurance runs. */
+  readonly minutes?: number;
+  /** How often each case of a bench of failures is tried. */
+  readonly cuts?: number;
 }
 
 /** The middle value; the mean of the two middle ones where their number is even. @throws RangeError for none */

@@ -2,10 +2,10 @@
  * The only doors to the world. Production and simulator implement them; the loops know nothing else.
  * Every asynchronous method either finishes or rejects within its implementation's time-out.
  */
-import type { HaMessage } from './core/ha/types.ts';
+import type { Epoch, HaMessage } from './core/ha/types.ts';
 import type { Assignment, HostReport } from './core/model/assignment.ts';
 import type { AdoptedDomain, ExitReason, GuestAddress } from './core/model/guest.ts';
-import type { EngineFacts, ForeignDomain } from './core/model/host.ts';
+import type { EngineFacts, FenceDevice, ForeignDomain } from './core/model/host.ts';
 import type { Instant, Kind, Uuid } from './core/model/resource.ts';
 import type { AnyResource, Change, SiteEvent, SiteFacts } from './core/model/snapshot.ts';
 
@@ -52,8 +52,8 @@ export interface IdempotencyRecord {
 }
 
 export interface Commit extends Change {
-  /** Refused when the store has a higher one. */
-  readonly epoch: number;
+  /** Of the leader that decided this; refused unless the store has exactly this one. */
+  readonly epoch: Epoch;
   readonly expect: readonly Expectation[];
   readonly idempotency?: IdempotencyRecord;
 }
@@ -64,7 +64,13 @@ export type CommitResult =
   | { readonly ok: false; readonly why: 'name-taken'; readonly kind: Kind; readonly name: string }
   | { readonly ok: false; readonly why: 'address-taken'; readonly networkId: Uuid; readonly address: string }
   | { readonly ok: false; readonly why: 'idempotency'; readonly record: IdempotencyRecord }
-  | { readonly ok: false; readonly why: 'epoch'; readonly epoch: number };
+  /** `epoch`: the store's. A lower one than the commit's: the database lost its last rows. */
+  | { readonly ok: false; readonly why: 'epoch'; readonly epoch: Epoch };
+
+export type LeadResult =
+  | { readonly ok: true; readonly state: LoadedState }
+  /** The store has this higher one. */
+  | { readonly ok: false; readonly why: 'epoch'; readonly epoch: Epoch };
 
 export interface Tombstone {
   readonly kind: Kind;
@@ -93,8 +99,16 @@ export interface EventQuery {
 }
 
 export interface Store {
-  /** Makes the caller the leader: raises the epoch durably and returns the state under it. */
-  lead(): Promise<LoadedState>;
+  /**
+   * Makes the caller the leader under the claimed epoch, durably, unless the store has a higher one; returns the state.
+   * The same epoch may be claimed again by its owner: then it loads, and no earlier commit of it is under way any more.
+   * `state.site.epoch` is the epoch's number.
+   */
+  lead(claim: Epoch): Promise<LeadResult>;
+  /** The store's present epoch; `noEpoch` before the first leader. Cheap, and rejects within a second when the database does not answer. */
+  epoch(): Promise<Epoch>;
+  /** What the store says of the voters; a controller that does not lead reads it, too. Undefined: there were none yet. Cheap, as `epoch`. */
+  voters(): Promise<SiteFacts['voters']>;
   /** One transaction. An object's `revision` becomes the commit's. Rejects with VirgaError store_unavailable when the database is away: then whether it was written is unknown, and the caller must load again. */
   commit(commit: Commit): Promise<CommitResult>;
   idempotent(who: string, key: string): Promise<IdempotencyRecord | undefined>;
@@ -136,6 +150,10 @@ export interface EngineGuest {
   readonly cpuSeconds: number;
   readonly addresses: readonly GuestAddress[];
   readonly agentConnected: boolean;
+  /** The group (cgroup v2) of its process, as the kernel names it; absent: not known. */
+  readonly group?: string;
+  /** The kernel holds its process still (host-lease, rule 3): whatever asks it hangs. */
+  readonly frozen?: boolean;
 }
 
 export interface EngineView {
@@ -190,8 +208,12 @@ export interface Duplex {
 /** The hypervisor of one host. `VirgaError engine` on refusal, `timeout` when it does not answer. */
 export interface Engine {
   facts(): Promise<EngineFacts>;
+  /** Asks no guest's process, so that frozen ones hold nothing up. */
   view(): Promise<EngineView>;
-  create(spec: DomainSpec): Promise<void>;
+  /** Makes the domain, paused: not one instruction of it runs before `resume` (host-lease, rule 10). */
+  createPaused(spec: DomainSpec): Promise<void>;
+  /** The guest's process, by its id in our own space of processes; `undefined`: it has none. */
+  pidOf(id: Uuid): Promise<number | undefined>;
   /** Asks politely (ACPI, guest agent). */
   shutdown(id: Uuid): Promise<void>;
   /** Ends it now; no error when it is not there. */
@@ -241,4 +263,26 @@ export interface BootClock {
 export interface Wire {
   /** `to`: a keeper or a controller. `addresses`: where it may be; absent: where it was last heard from. */
   send(to: Uuid, message: HaMessage, addresses?: readonly string[]): void;
+}
+
+// ---------------------------------------------------------------- fencing
+
+/** What a fence device said at the end. */
+export interface PowerSight {
+  /** `unknown`: it did not say, or not clearly; `failure` says why. */
+  readonly power: 'off' | 'on' | 'unknown';
+  /** `refused`: its configuration is not taken · `timeout`: it hung and was killed · `failed`: it says that it could not. */
+  readonly failure?: 'refused' | 'timeout' | 'failed';
+  /** One line for people, without secrets. */
+  readonly detail: string;
+  /** Milliseconds that it took. */
+  readonly ms: number;
+}
+
+/** Devices that cut a host's power. Neither method rejects; both end within their time-out, or soon after the signal. */
+export interface Fencer {
+  /** Cuts the power, then asks the device: only its answer to that question counts. */
+  off(device: FenceDevice, signal?: AbortSignal): Promise<PowerSight>;
+  /** Only asks; changes nothing. */
+  status(device: FenceDevice, signal?: AbortSignal): Promise<PowerSight>;
 }

@@ -167,8 +167,9 @@ async function prepare(): Promise<() => Promise<void>> {
 /** Runs everything; the result is the process's exit code. */
 export async function test(options: TestOptions): Promise<number> {
   const started = performance.now();
-  // Random histories per property of the simulator; see test/unit/sim.
-  process.env['VIRGA_SIM_RUNS'] ??= options.long ? '1000' : options.quick ? '8' : '60';
+  // Random histories of the simulator, and milliseconds after which no further one is begun; see test/sim.
+  process.env['VIRGA_SIM_RUNS'] ??= options.long ? '20000' : options.quick ? '300' : '8000';
+  process.env['VIRGA_SIM_MS'] ??= options.long ? '1200000' : options.quick ? '15000' : '120000';
   const tally: Tally = { passed: 0, failed: 0, skipped: [], failures: [] };
   const real = !options.quick && process.getuid?.() === 0;
   if (!options.quick && !real) tally.skipped.push('test/real: needs root');
@@ -176,6 +177,8 @@ export async function test(options: TestOptions): Promise<number> {
   try {
     if (options.only.length === 0) await runChecks(tally);
     await runFiles(files('unit', options.only), availableParallelism(), 120_000, tally);
+    // Alone: it uses every core.
+    await runFiles(files('sim', options.only), 1, 1_800_000, tally);
     // One at a time: they share the machine's two cores, and some measure how soon something happens.
     if (real) await runFiles(files('real', options.only), 1, 480_000, tally);
     if (real && options.long) await runFiles(files('long', options.only), 1, 3_600_000, tally);

@@ -1,18 +1,18 @@
 /** Puts the real parts of one agent together; `main.ts` gives the effects, tests give another controller. */
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClientOptions } from '../libvirt/index.ts';
 import type { Clock, ControllerLink, Files, Ids, Log } from '../ports.ts';
 import { guestDisks, type DiskTool } from './disks.ts';
 import { LibvirtEngine } from './engine.ts';
+import { currentBoot } from './left.ts';
 import { AgentLoop } from './loop.ts';
 import { hostMeter } from './meter.ts';
 import { hostNetworks } from './networks.ts';
-import type { AgentIdentity, HostImages } from './ports.ts';
+import type { AgentIdentity, HostImages, KeeperDoor } from './ports.ts';
 import { guestSeeds } from './seeds.ts';
-import { currentSession } from './session.ts';
 
 /** Effects from outside this folder. */
 export interface AgentWorld {
@@ -22,6 +22,7 @@ export interface AgentWorld {
   readonly log: Log;
   readonly diskTool: DiskTool;
   readonly images: HostImages;
+  readonly keeper: KeeperDoor;
   readonly tryKvm: (arch: string) => Promise<{ readonly works: boolean; readonly why: string }>;
 }
 
@@ -73,10 +74,9 @@ export async function assembleAgent(
   // The emulator's user passes through to disks and images; only root lists.
   await mkdir(dataDir, { recursive: true, mode: 0o711 });
   await chmod(dataDir, 0o711);
-  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  const session = await currentSession(world.files, world.ids, bootId);
+  const bootId = await currentBoot(world.files);
   const { hostId, siteId, agentVersion } = settings;
-  const identity = { hostId, siteId, session, agentVersion };
+  const identity = { hostId, siteId, bootId, agentVersion };
   const arch = architectures[process.arch] ?? process.arch;
   const [uefiCode, uefiVars] = (uefiFiles[arch] ?? []).find(([code]) => existsSync(code)) ?? [];
   const disks = guestDisks({ dataDir, tool: world.diskTool, ...(uefiVars === undefined ? {} : { uefiVars }) });
@@ -95,6 +95,7 @@ export async function assembleAgent(
     files: world.files,
     log: world.log,
     images: world.images,
+    keeper: world.keeper,
     engine,
     link,
     disks,

@@ -3,6 +3,7 @@ import { chmod, copyFile, mkdir, open, readdir, rename, rm, stat, truncate } fro
 import { join } from 'node:path';
 import { VirgaError } from '../core/errors.ts';
 import type { Uuid } from '../core/model/resource.ts';
+import { readVirtualBytes, writeOverlay } from '../effects/qcow2.ts';
 import type { Disks } from './ports.ts';
 
 /** What of qemu-img the disks need; given by `main.ts`, so that tests of bookkeeping need no sandbox. */
@@ -11,11 +12,6 @@ export interface DiskTool {
     file: { readonly path: string; readonly format: 'qcow2' },
     options?: { readonly ours?: boolean },
   ): Promise<{ readonly virtualBytes: number; readonly backingPath?: string }>;
-  createOverlay(order: {
-    readonly path: string;
-    readonly backingPath: string;
-    readonly virtualBytes: number;
-  }): Promise<void>;
   resize(
     file: { readonly path: string; readonly format: 'qcow2'; readonly backing: readonly string[] },
     virtualBytes: number,
@@ -59,11 +55,11 @@ export function guestDisks(settings: DiskSettings): Disks {
   return {
     path: (id, file) => join(folder(id), file),
     list,
-    async create(id, file, backingPath, virtualBytes) {
+    async create(id, file, backingPath, virtualBytes, { passing = false } = {}) {
       await make(id);
       const path = join(folder(id), file);
       await rm(path, { force: true });
-      await tool.createOverlay({ path, backingPath, virtualBytes });
+      await writeOverlay({ path, backingPath, virtualBytes, passing });
     },
     async isOverlay(id, file, backingPath) {
       const path = join(folder(id), file);
@@ -75,7 +71,7 @@ export function guestDisks(settings: DiskSettings): Disks {
         throw error;
       }
     },
-    virtualBytes: async (path) => (await tool.info({ path, format: 'qcow2' }, { ours: true })).virtualBytes,
+    virtualBytes: readVirtualBytes,
     grow: (id, file, backing, bytes) => tool.resize({ path: join(folder(id), file), format: 'qcow2', backing }, bytes),
     async sweep(id, keep) {
       for (const name of await list(id)) if (!keep.includes(name)) await rm(join(folder(id), name), { force: true });

@@ -1,9 +1,13 @@
-/** What runs on this host, as libvirt shows it: one bulk call per look, and each domain's description read once. */
+/**
+ * What runs on this host, as libvirt shows it: one bulk call per look, and each domain's description read now and then.
+ * Nothing here asks a guest's QEMU: of a frozen one libvirt would wait for ever (host-lease, "the kernel parts").
+ */
 import type { Instant, Uuid } from '../core/model/resource.ts';
 import type { ExitReason, GuestAddress } from '../core/model/guest.ts';
 import type { ForeignDomain } from '../core/model/host.ts';
 import {
   all,
+  at,
   attr,
   DOMAIN_STATES,
   isLibvirtCode,
@@ -19,14 +23,19 @@ import {
 } from '../libvirt/index.ts';
 import type { EngineGuest, EngineView } from '../ports.ts';
 import { readIdentity, type DomainIdentity } from './domain-xml.ts';
+import type { GuestProcesses } from './engine-process.ts';
 
 interface Known {
   /** Changes at each start: the description is read again then. */
   readonly domainId: number;
   readonly identity: DomainIdentity | undefined;
+  readonly readAt: number;
   readonly cpus: number;
-  readonly memoryMiB: number;
+  readonly maxMemoryMiB: number;
+  /** The balloon's size; its changes are told by an event. */
+  memoryMiB: number;
   agentConnected: boolean;
+  frozen: boolean;
 }
 
 /** virConnectListAllDomainsFlags. */
@@ -37,14 +46,19 @@ const pausedCrashed = 10;
 
 /** How many descriptions are asked for at a time. */
 const parallel = 4;
+/** Milliseconds (monotonic) after which a description is read anew: somebody else may have changed the domain. */
+const rereadMs = 300_000;
 
 export class DomainView {
   readonly #client: LibvirtClient;
   readonly #known = new Map<Uuid, Known>();
   readonly #addresses = new Map<Uuid, readonly GuestAddress[]>();
 
-  constructor(client: LibvirtClient) {
+  readonly #processes: GuestProcesses;
+
+  constructor(client: LibvirtClient, processes: GuestProcesses) {
     this.#client = client;
+    this.#processes = processes;
   }
 
   /** Forgets what was read of a domain, or of all. */
@@ -63,9 +77,16 @@ export class DomainView {
     this.#addresses.set(uuid, addresses);
   }
 
+  memoryChanged(uuid: Uuid, kib: number): void {
+    const known = this.#known.get(uuid);
+    if (known) known.memoryMiB = Math.round(kib / 1024);
+  }
+
   /** Running guests whose agent answers. */
   withAgent(): readonly Uuid[] {
-    return [...this.#known].flatMap(([uuid, known]) => (known.identity && known.agentConnected ? [uuid] : []));
+    return [...this.#known].flatMap(([uuid, known]) =>
+      known.identity && known.agentConnected && !known.frozen ? [uuid] : [],
+    );
   }
 
   identityOf(uuid: Uuid): DomainIdentity | undefined {
@@ -75,7 +96,8 @@ export class DomainView {
   /** @throws LibvirtError */
   async look(): Promise<EngineView> {
     const client = this.#client;
-    const groups = STATS.state | STATS.cpu | STATS.balloon | STATS.vcpu;
+    // Even processor time asks QEMU (halt polling), with or without the flag not to wait.
+    const groups = STATS.state;
     const [records, persistent, autostart] = await Promise.all([
       client.allDomainStats(groups, { noWait: true }),
       client.listDomains(LIST.persistent),
@@ -96,8 +118,8 @@ export class DomainView {
           uuid: record.dom.uuid,
           name: record.dom.name,
           running: record.dom.id >= 0,
-          cpus: record.stats.number('vcpu.current') ?? known.cpus,
-          memoryMiB: Math.round((record.stats.number('balloon.maximum') ?? known.memoryMiB * 1024) / 1024),
+          cpus: known.cpus,
+          memoryMiB: known.maxMemoryMiB,
           persistent: lasting.has(record.dom.uuid),
           autostart: starting.has(record.dom.uuid),
         });
@@ -106,7 +128,11 @@ export class DomainView {
   }
 
   async #read(doms: readonly Dom[]): Promise<void> {
-    const unread = doms.filter((dom) => this.#known.get(dom.uuid)?.domainId !== dom.id);
+    const before = performance.now() - rereadMs;
+    const unread = doms.filter(({ uuid, id }) => {
+      const known = this.#known.get(uuid);
+      return known?.domainId !== id || known.readAt < before;
+    });
     for (let from = 0; from < unread.length; from += parallel)
       await Promise.all(unread.slice(from, from + parallel).map((dom) => this.#readOne(dom)));
   }
@@ -117,12 +143,16 @@ export class DomainView {
       const channel = all(root, 'devices/channel/target').find(
         (each) => attr(each, 'name') === 'org.qemu.guest_agent.0',
       );
+      const maxMemory = Number(text(root, 'memory') ?? 0);
       this.#known.set(dom.uuid, {
         domainId: dom.id,
         identity: readIdentity(root),
-        cpus: Number(text(root, 'vcpu') ?? 0),
-        memoryMiB: Math.round(Number(text(root, 'memory') ?? 0) / 1024),
+        readAt: performance.now(),
+        cpus: Number(attr(at(root, 'vcpu'), 'current') ?? text(root, 'vcpu') ?? 0),
+        maxMemoryMiB: Math.round(maxMemory / 1024),
+        memoryMiB: Math.round(Number(text(root, 'currentMemory') ?? maxMemory) / 1024),
         agentConnected: attr(channel, 'state') === 'connected',
+        frozen: false,
       });
     } catch (error) {
       // It ended while we looked: the next look knows.
@@ -136,10 +166,15 @@ export class DomainView {
       this.#known.delete(uuid);
       this.#addresses.delete(uuid);
     }
+    this.#processes.keep(present);
   }
 
   #guest({ dom, stats }: DomainStats, known: Known, identity: DomainIdentity): EngineGuest {
+    const process = dom.id >= 0 ? this.#processes.sight(dom.uuid, dom.name, dom.id) : {};
+    known.frozen = process.frozen ?? false;
     return {
+      cpuSeconds: 0,
+      ...process,
       id: dom.uuid,
       name: dom.name,
       siteId: identity.siteId,
@@ -147,9 +182,8 @@ export class DomainView {
       epoch: identity.epoch,
       state: guestState(stats.number('state.state') ?? 0, stats.number('state.reason') ?? 0),
       startedAt: identity.startedAt,
-      cpus: stats.number('vcpu.current') ?? known.cpus,
-      memoryMiB: Math.round((stats.number('balloon.current') ?? known.memoryMiB * 1024) / 1024),
-      cpuSeconds: (stats.number('cpu.time') ?? 0) / 1e9,
+      cpus: known.cpus,
+      memoryMiB: known.memoryMiB,
       addresses: this.#addresses.get(dom.uuid) ?? [],
       agentConnected: known.agentConnected,
     };

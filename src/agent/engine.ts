@@ -35,6 +35,7 @@ import {
 } from './domain-xml.ts';
 import { engineError } from './engine-errors.ts';
 import { emulatorPath, readFacts } from './engine-facts.ts';
+import { GuestProcesses, type ProcessSettings } from './engine-process.ts';
 import { DomainView, exitFromLog, exitReason } from './engine-view.ts';
 import { pollAddresses } from './guest-addresses.ts';
 import type { AgentEngine } from './ports.ts';
@@ -49,6 +50,7 @@ export interface EngineSettings {
   readonly uefiCode?: string;
   /** libvirt's logs of its QEMU domains; `/var/log/libvirt/qemu` by default. */
   readonly domainLogs?: string;
+  readonly processes?: ProcessSettings;
   readonly now: () => number;
   readonly log: Log;
 }
@@ -60,6 +62,7 @@ export class LibvirtEngine implements AgentEngine {
   readonly client: LibvirtClient;
   readonly #settings: EngineSettings;
   readonly #view: DomainView;
+  readonly #processes: GuestProcesses;
   readonly #listeners = new Set<(exit?: GuestExit) => void>();
   readonly #polling: { stop(): void };
   #choice: Promise<EngineChoice> | undefined;
@@ -72,7 +75,8 @@ export class LibvirtEngine implements AgentEngine {
       onHandlerError: (error) => settings.log.error('an event could not be handled', { detail: String(error) }),
       ...settings.client,
     });
-    this.#view = new DomainView(this.client);
+    this.#processes = new GuestProcesses(settings.processes);
+    this.#view = new DomainView(this.client, this.#processes);
     this.#polling = pollAddresses(this.client, this.#view, () => this.#tell());
     this.#subscribe();
   }
@@ -98,6 +102,12 @@ export class LibvirtEngine implements AgentEngine {
     client
       .on('metadataChange', ({ dom }) => {
         this.#view.forget(dom.uuid);
+        this.#tell();
+      })
+      .catch(failed);
+    client
+      .on('balloonChange', ({ dom, actual }) => {
+        this.#view.memoryChanged(dom.uuid, Number(actual));
         this.#tell();
       })
       .catch(failed);
@@ -159,12 +169,20 @@ export class LibvirtEngine implements AgentEngine {
     return this.#do(() => this.#view.look());
   }
 
-  create(spec: DomainSpec): Promise<void> {
+  createPaused(spec: DomainSpec): Promise<void> {
     return this.#do(async () => {
       const choice = await this.#choose();
       if (spec.firmware === 'uefi' && !spec.adopted && choice.uefiCode === undefined)
         throw new VirgaError('setup', { detail: 'This host has no UEFI firmware', how: 'Install the package ovmf.' });
-      await this.client.createXML(domainXml(spec, choice, this.#settings.now()), { timeoutMs: createTimeoutMs });
+      const xml = domainXml(spec, choice, this.#settings.now());
+      await this.client.createXML(xml, { paused: true, timeoutMs: createTimeoutMs });
+    });
+  }
+
+  pidOf(id: Uuid): Promise<number | undefined> {
+    return this.#do(async () => {
+      const dom = await this.client.findByUuid(id);
+      return dom && this.#processes.pidOf(id, dom.name);
     });
   }
 
@@ -200,11 +218,17 @@ export class LibvirtEngine implements AgentEngine {
   }
 
   setCpus(id: Uuid, cpus: number): Promise<void> {
-    return this.#do(async () => this.client.setVcpus(await this.#dom(id), cpus));
+    return this.#do(async () => {
+      await this.client.setVcpus(await this.#dom(id), cpus);
+      this.#view.forget(id);
+    });
   }
 
   setMemory(id: Uuid, memoryMiB: number): Promise<void> {
-    return this.#do(async () => this.client.setMemory(await this.#dom(id), memoryMiB * 1024));
+    return this.#do(async () => {
+      await this.client.setMemory(await this.#dom(id), memoryMiB * 1024);
+      this.#view.forget(id);
+    });
   }
 
   growDisk(id: Uuid, bytes: number): Promise<void> {

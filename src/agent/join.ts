@@ -4,7 +4,13 @@ import { webcrypto, X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import * as x509 from '@peculiar/x509';
 import { Agent, request, type Dispatcher } from 'undici';
-import { inviteTokenPattern, type JoinAnswer, type JoinRequest, type RenewAnswer } from '../api/link.ts';
+import {
+  inviteTokenPattern,
+  type JoinAnswer,
+  type JoinRequest,
+  type KeeperSaid,
+  type RenewAnswer,
+} from '../api/link.ts';
 import { errorRegistry, VirgaError, type ErrorCode, type ErrorValues } from '../core/errors.ts';
 import { linkProtocol } from '../core/model/assignment.ts';
 import type { Clock, Files, Log } from '../ports.ts';
@@ -49,6 +55,8 @@ export interface Joined {
 
 export interface JoinOptions {
   readonly url: string;
+  /** Other controllers of the same site, asked in turn where that one does not lead or does not answer. */
+  readonly more?: readonly string[];
   readonly token: string;
   readonly files: Files;
   readonly agentVersion: string;
@@ -64,28 +72,52 @@ export async function join(options: JoinOptions): Promise<Joined> {
   const { files, token, agentVersion } = options;
   const pin = inviteTokenPattern.exec(token)?.[2];
   if (pin === undefined) throw new VirgaError('invite_invalid', { detail: 'it is not complete' });
-  const url = normalUrl(options.url);
+  const urls = [...new Set([options.url, ...(options.more ?? [])].map(normalUrl))];
   const existing = await readCredentials(files);
   if (existing) return alreadyJoined(existing, pin);
-  const ca = await fetchAuthority(url, pin);
   const { key, csr } = await unfinished(files);
   const hostName = (options.hostName ?? hostname().split('.')[0] ?? 'host').toLowerCase().slice(0, 63);
   const body: JoinRequest = { token, csr, hostName, protocol: linkProtocol, agentVersion };
+  const { url, answer } = await askInTurn(urls, async (each) => askToJoin(each, pin, body));
+  if (fingerprint(answer.ca) !== pin)
+    throw new VirgaError('invite_invalid', { detail: 'the answer is of another site' });
+  checkCertificate(answer.certificate, answer.ca, answer.hostId);
+  const { certificate, siteId, siteName, hostId, ca } = answer;
+  const credentials = { url, urls, siteId, siteName, hostId, hostName: answer.hostName, key, certificate, ca };
+  await keepCredentials(files, credentials);
+  await files.remove(joiningFile);
+  return { joined: true, credentials };
+}
+
+async function askToJoin(url: string, pin: string, body: JoinRequest): Promise<JoinAnswer> {
+  const ca = await fetchAuthority(url, pin);
   const tls = { ca, minVersion: 'TLSv1.3' as const, checkServerIdentity: checkController(undefined) };
   const http = dispatcher(tls);
   try {
-    const answer = await post<JoinAnswer>(`${url}/agent/v1/join`, body, http);
-    if (fingerprint(answer.ca) !== pin)
-      throw new VirgaError('invite_invalid', { detail: 'the answer is of another site' });
-    checkCertificate(answer.certificate, answer.ca, answer.hostId);
-    const { certificate, siteId, siteName, hostId } = answer;
-    const credentials = { url, siteId, siteName, hostId, hostName: answer.hostName, key, certificate, ca: answer.ca };
-    await keepCredentials(files, credentials);
-    await files.remove(joiningFile);
-    return { joined: true, credentials };
+    return await post<JoinAnswer>(`${url}/agent/v1/join`, body, http);
   } finally {
     await http.close();
   }
+}
+
+/** Refusals after which another controller may say yes. */
+const elsewhere: readonly ErrorCode[] = ['site_unreachable', 'not_leading', 'store_unavailable'];
+
+/** Asks one after the other; what the last one says is what the caller hears. */
+async function askInTurn<T>(
+  urls: readonly string[],
+  ask: (url: string) => Promise<T>,
+): Promise<{ readonly url: string; readonly answer: T }> {
+  let failure: unknown;
+  for (const url of urls) {
+    try {
+      return { url, answer: await ask(url) };
+    } catch (error) {
+      if (!(error instanceof VirgaError) || !elsewhere.includes(error.code)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
 }
 
 function alreadyJoined(existing: Credentials, pin: string): Joined {
@@ -191,6 +223,8 @@ export function renewalDue(certificate: string, now: number): boolean {
 }
 
 export interface RenewOptions {
+  /** Of the controller that leads; that of the credentials when absent. */
+  readonly url?: string;
   readonly files: Files;
   readonly clock: Clock;
   readonly log: Log;
@@ -205,7 +239,7 @@ export async function renewIfDue(current: Credentials, options: RenewOptions): P
   const { key, csr } = await makeKey();
   const http = dispatcher(tlsOf(current));
   try {
-    const { certificate, ca } = await post<RenewAnswer>(`${current.url}/agent/v1/renew`, { csr }, http);
+    const { certificate, ca } = await post<RenewAnswer>(`${options.url ?? current.url}/agent/v1/renew`, { csr }, http);
     if (fingerprint(ca) !== fingerprint(current.ca))
       throw new VirgaError('certificate_refused', { detail: 'the answer is of another authority' });
     checkCertificate(certificate, ca, current.hostId);
@@ -219,6 +253,20 @@ export async function renewIfDue(current: Credentials, options: RenewOptions): P
       detail: error instanceof Error ? error.message : String(error),
     });
     return false;
+  } finally {
+    await http.close();
+  }
+}
+
+/**
+ * A witness has no agent: its keeper says by itself where it hears beats.
+ * @throws VirgaError site_unreachable · what the controller says
+ */
+export async function tellKeeper(current: Credentials, said: KeeperSaid): Promise<void> {
+  const http = dispatcher(tlsOf(current));
+  try {
+    const urls = [...new Set([current.url, ...(current.urls ?? [])])];
+    await askInTurn(urls, async (url) => post<object>(`${url}/agent/v1/keeper`, said, http));
   } finally {
     await http.close();
   }

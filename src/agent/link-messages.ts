@@ -1,7 +1,7 @@
 /** What the controller may say, checked field by field before anything believes it. Unknown fields are dropped. */
 import { Ajv } from 'ajv';
 import Type from 'typebox';
-import type { ToAgent } from '../api/link.ts';
+import { maxControllers, type ToAgent } from '../api/link.ts';
 import type { Covers } from '../api/report.ts';
 import type { Assignment as Model } from '../core/model/assignment.ts';
 
@@ -107,6 +107,9 @@ const Assignment = Type.Object({
 
 true satisfies Covers<Type.Static<typeof Assignment>, Model>;
 
+const Url = Type.String({ pattern: '^https://[^/?#@\\s]+$', maxLength: 300 });
+const Urls = Type.Array(Url, { maxItems: maxControllers });
+
 const schemas = {
   welcome: Type.Object({
     type: Type.Literal('welcome'),
@@ -114,7 +117,17 @@ const schemas = {
     siteId: Uuid,
     hostId: Uuid,
     controllerVersion: text(64),
+    epoch: Type.Optional(Count),
+    controllerId: Type.Optional(Uuid),
+    controllers: Type.Optional(Urls),
   }),
+  standby: Type.Object({
+    type: Type.Literal('standby'),
+    controllerId: Uuid,
+    controllers: Urls,
+    leader: Type.Optional(Url),
+  }),
+  controllers: Type.Object({ type: Type.Literal('controllers'), urls: Urls }),
   assignment: Type.Object({ type: Type.Literal('assignment'), assignment: Assignment }),
   ask: Type.Object({
     type: Type.Literal('ask'),

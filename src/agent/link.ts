@@ -1,56 +1,51 @@
-/** The agent's end of the link to the controller: dials, says hello, reports, takes assignments, answers questions. */
-import { WebSocket } from 'ws';
-import { maxMessageBytes, type Ask, type ToAgent, type ToController } from '../api/link.ts';
+/**
+ * The agent's end of the links to the controllers: one line to each that it knows of. The one that leads (it said welcome,
+ * under the highest epoch) gets the reports and gives the orders; the others are kept, so that a new leader has its hosts at
+ * once. What a controller says that does not lead is not believed.
+ */
+import { maxControllers, type Ask, type ToAgent } from '../api/link.ts';
 import { errorRegistry, VirgaError, type ErrorCode, type ErrorValues } from '../core/errors.ts';
 import { linkProtocol, type Assignment, type HostReport } from '../core/model/assignment.ts';
 import type { HostSession } from '../core/model/host.ts';
 import type { Clock, ControllerLink, Log } from '../ports.ts';
-import { parseToAgent } from './link-messages.ts';
-import { webSocket, type Credentials } from './tls.ts';
+import { Line } from './link-line.ts';
+import type { Credentials } from './tls.ts';
 
 /** This agent serves controllers of its own protocol and of the neighbours (one older, one newer). */
 export const served = { min: Math.max(1, linkProtocol - 1), max: linkProtocol + 1 } as const;
 
 /** Unsent bytes beyond which a report waits; a newer one takes its place. */
 const fullBytes = 1024 * 1024;
-/** The controller pings every ten seconds; a link without a sign of life for so long is given up. */
-const silentMs = 35_000;
-const firstRetryMs = 250;
-const maxRetryMs = 5_000;
-/** A controller that refused us is asked again, but seldom: only a change on one side helps. */
-const refusedRetryMs = 60_000;
 const maxAsks = 64;
 
 export interface LinkHandlers {
   readonly assignment: (assignment: Assignment) => void;
-  /** Answers a question of the controller; rejects with VirgaError. */
-  readonly ask: (ask: Ask) => Promise<unknown>;
+  /** Answers a question of the controller at that address; rejects with VirgaError. */
+  readonly ask: (ask: Ask, url: string) => Promise<unknown>;
 }
 
 export interface LinkOptions {
   readonly credentials: Credentials;
-  readonly session: HostSession;
+  /** Asked at each connection: the keeper may have begun a new one. */
+  readonly session: () => HostSession;
   readonly agentVersion: string;
   readonly clock: Clock;
   readonly log: Log;
   /** A number in [0, 1): spreads the agents of a site over time after a controller's restart. */
   readonly random?: () => number;
+  /** Told the addresses of the site's controllers when they changed, to be kept. */
+  readonly learned?: (urls: readonly string[]) => void;
 }
 
 export class AgentLink implements ControllerLink {
   readonly #options: LinkOptions;
+  readonly #lines = new Map<string, Line>();
   #credentials: Credentials;
   #handlers: LinkHandlers | undefined;
-  #socket: WebSocket | undefined;
-  #welcomed = false;
+  #active: Line | undefined;
   #unsent: HostReport | undefined;
   #latest: HostReport | undefined;
-  #failures = 0;
-  #refused = false;
   #asks = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #watch: NodeJS.Timeout | undefined;
-  #heardAt = 0;
   #closed = false;
 
   constructor(options: LinkOptions) {
@@ -61,11 +56,16 @@ export class AgentLink implements ControllerLink {
   /** Begins to dial, and goes on for ever. */
   start(handlers: LinkHandlers): void {
     this.#handlers = handlers;
-    this.#dial();
+    this.#keepLines(this.#credentials.urls ?? []);
   }
 
   connected(): boolean {
-    return this.#welcomed;
+    return this.#active !== undefined;
+  }
+
+  /** Where the controller is that leads; the last one that did, or the first known, while none does. */
+  get url(): string {
+    return this.#active?.url ?? this.#credentials.url;
   }
 
   report(report: HostReport): void {
@@ -74,136 +74,172 @@ export class AgentLink implements ControllerLink {
     this.#flush();
   }
 
-  /** From the next connection on; the present one stays, it was accepted. */
+  /** From the next connections on; the present ones stay, they were accepted. */
   use(credentials: Credentials): void {
     this.#credentials = credentials;
   }
 
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#timer);
-    clearInterval(this.#watch);
-    const socket = this.#socket;
-    socket?.close(1000, 'the agent stops');
-    setTimeout(() => socket?.terminate(), 1000).unref();
+    for (const line of this.#lines.values()) line.close();
   }
 
-  #dial(): void {
-    const limits = { handshakeTimeout: 10_000, maxPayload: maxMessageBytes };
-    const socket = webSocket(this.#credentials, '/agent/v1/link', limits);
-    this.#socket = socket;
-    this.#refused = false;
-    socket.on('open', () => this.#opened());
-    socket.on('message', (data, binary) => this.#receive(data as Buffer, binary));
-    socket.on('ping', () => this.#heard());
-    socket.on('error', (error) => this.#options.log.debug('the link failed', { detail: error.message }));
-    socket.once('close', (code, reason) => this.#ended(code, reason.toString()));
+  /** One line for each address, and none for those that are not controllers any more. */
+  #keepLines(known: readonly string[]): void {
+    const urls = [...new Set([this.#credentials.url, ...known])].slice(0, maxControllers);
+    for (const [url, line] of this.#lines) {
+      if (urls.includes(url) || line === this.#active) continue;
+      line.close();
+      this.#lines.delete(url);
+    }
+    for (const url of urls) {
+      if (this.#closed || this.#lines.has(url)) continue;
+      const line = this.#lineTo(url);
+      this.#lines.set(url, line);
+      line.dial();
+    }
   }
 
-  #opened(): void {
-    this.#heard();
+  #lineTo(url: string): Line {
+    const { clock, log, random = Math.random } = this.#options;
+    return new Line({
+      url,
+      clock,
+      log,
+      random,
+      credentials: () => this.#credentials,
+      opened: (line) => this.#hello(line),
+      message: (line, message) => this.#take(line, message),
+      ended: (line, { code, detail }) => {
+        if (line === this.#active) log.warn('the controller is away', { url, code, detail });
+        else if (line.failures === 1) log.warn('a controller cannot be reached', { url, code, detail });
+        line.state = 'down';
+        this.#choose();
+      },
+      covered: (line) => this.#covered(line),
+    });
+  }
+
+  #covered(line: Line): boolean {
+    if (line.controllerId === undefined) return false;
+    const same = (other: Line): boolean => other.controllerId === line.controllerId && other.state !== 'down';
+    return [...this.#lines.values()].some((other) => other !== line && same(other));
+  }
+
+  #hello(line: Line): void {
     const { agentVersion, session } = this.#options;
-    this.#write({ type: 'hello', agentVersion, protocolMin: served.min, protocolMax: served.max, session });
-    this.#watch = setInterval(() => {
-      if (this.#options.clock.monotonic() - this.#heardAt > silentMs) this.#socket?.terminate();
-    }, 5000);
+    line.write({
+      type: 'hello',
+      agentVersion,
+      protocolMin: served.min,
+      protocolMax: served.max,
+      session: session(),
+    });
   }
 
-  #heard(): void {
-    this.#heardAt = this.#options.clock.monotonic();
-  }
-
-  #ended(code: number, reason: string): void {
-    clearInterval(this.#watch);
-    const { log, random = Math.random } = this.#options;
-    if (this.#welcomed) log.warn('the controller is away', { code, detail: reason });
-    this.#welcomed = false;
-    this.#socket = undefined;
-    if (this.#closed) return;
-    const backOff = Math.min(maxRetryMs, firstRetryMs * 2 ** Math.min(this.#failures, 10));
-    const base = this.#refused ? refusedRetryMs : backOff;
-    if (this.#failures === 1)
-      log.warn('the controller cannot be reached', { url: this.#credentials.url, code, detail: reason });
-    this.#failures += 1;
-    // Between half and the whole of it, so that a thousand agents do not come back in one instant.
-    this.#timer = setTimeout(() => this.#dial(), base * (0.5 + random() / 2));
-  }
-
-  #receive(data: Buffer, binary: boolean): void {
-    this.#heard();
-    const parsed = binary ? undefined : parseToAgent(data.toString('utf8'));
-    if (!parsed) return;
-    if (parsed.ok) this.#take(parsed.message);
-    else this.#options.log.warn('a message of the controller is malformed', { detail: parsed.problem });
-  }
-
-  #take(message: ToAgent): void {
+  #take(line: Line, message: ToAgent): void {
     switch (message.type) {
       case 'welcome':
-        return this.#greeted(message);
-      case 'assignment':
-        return this.#handlers?.assignment(message.assignment);
-      case 'refused':
-        this.#refused = true;
-        this.#options.log.error('the controller refuses this host', {
-          code: message.code,
-          // A newer controller may have reasons that this agent does not know.
-          detail: Object.hasOwn(errorRegistry, message.code)
-            ? new VirgaError(message.code, message.values).message
-            : JSON.stringify(message.values).slice(0, 500),
-        });
+        return this.#greeted(line, message);
+      case 'standby':
+        line.controllerId = message.controllerId;
+        line.greeted();
+        line.state = 'standby';
+        this.#options.log.debug('a controller stands by', { url: line.url, leader: message.leader ?? 'unknown' });
+        this.#choose();
+        // One that is unknown so far may be the one that leads.
+        if (message.leader !== undefined) this.#learn([...this.#lines.keys(), ...message.controllers, message.leader]);
         return;
+      case 'controllers':
+        if (line === this.#active) this.#learn(message.urls);
+        return;
+      case 'assignment':
+        if (line === this.#active) this.#handlers?.assignment(message.assignment);
+        return;
+      case 'refused':
+        return this.#refusedBy(line, message);
       case 'ask':
-        void this.#answer(message.id, message);
+        void this.#answer(line, message.id, message);
     }
   }
 
-  #greeted({ siteId, hostId, controllerVersion, protocol }: Extract<ToAgent, { type: 'welcome' }>): void {
+  #greeted(line: Line, welcome: Extract<ToAgent, { type: 'welcome' }>): void {
     const { credentials, log } = this.#options;
+    const { siteId, hostId, controllerVersion, protocol } = welcome;
     if (siteId !== credentials.siteId || hostId !== credentials.hostId) {
       log.error('the controller takes us for another host', { siteId, hostId });
-      this.#refused = true;
-      this.#socket?.close(1008, 'wrong identity');
-      return;
+      line.refused();
+      return line.drop('wrong identity');
     }
-    this.#welcomed = true;
-    this.#failures = 0;
-    log.info('connected to the controller', { controller: controllerVersion, protocol });
-    // It knows nothing of what was sent to an earlier life of it.
+    line.greeted();
+    line.controllerId = welcome.controllerId;
+    line.state = 'welcomed';
+    line.epoch = welcome.epoch ?? 0;
+    log.info('connected to the controller', {
+      url: line.url,
+      controller: controllerVersion,
+      protocol,
+      epoch: line.epoch,
+    });
+    this.#choose(line);
+    if (line === this.#active && welcome.controllers) this.#learn(welcome.controllers);
+  }
+
+  #refusedBy(line: Line, { code, values }: Extract<ToAgent, { type: 'refused' }>): void {
+    line.refused();
+    this.#options.log.error('the controller refuses this host', {
+      url: line.url,
+      code,
+      // A newer controller may have reasons that this agent does not know.
+      detail: Object.hasOwn(errorRegistry, code)
+        ? new VirgaError(code, values).message
+        : JSON.stringify(values).slice(0, 500),
+    });
+  }
+
+  /** Follows the welcome under the highest epoch; of equal ones the newest, which is `said`. */
+  #choose(said?: Line): void {
+    const before = this.#active;
+    let best = said ?? (before?.state === 'welcomed' ? before : undefined);
+    for (const line of this.#lines.values())
+      if (line.state === 'welcomed' && (best === undefined || line.epoch > best.epoch)) best = line;
+    this.#active = best;
+    if (!best || (best === before && said === undefined)) return;
+    // It knows nothing of what was sent to another controller, or to an earlier life of it.
     this.#unsent = this.#latest;
     this.#flush();
   }
 
-  async #answer(id: number, ask: Ask): Promise<void> {
-    if (this.#asks >= maxAsks) return this.#refuse(id, 'overloaded', { what: 'questions', limit: maxAsks });
+  #learn(urls: readonly string[]): void {
+    const before = [...this.#lines.keys()].sort().join(' ');
+    this.#keepLines(urls);
+    const after = [...this.#lines.keys()];
+    if (after.toSorted().join(' ') !== before) this.#options.learned?.(after);
+  }
+
+  async #answer(line: Line, id: number, ask: Ask): Promise<void> {
+    const refuse = (code: ErrorCode, values: ErrorValues): void =>
+      line.write({ type: 'answer', id, ok: false, error: { code, values } });
+    if (line !== this.#active) return refuse('not_leading', {});
+    if (this.#asks >= maxAsks) return refuse('overloaded', { what: 'questions', limit: maxAsks });
     this.#asks += 1;
     try {
-      const value = (await this.#handlers?.ask(ask)) ?? {};
-      this.#write({ type: 'answer', id, ok: true, value });
+      const value = (await this.#handlers?.ask(ask, line.url)) ?? {};
+      line.write({ type: 'answer', id, ok: true, value });
     } catch (error) {
-      if (error instanceof VirgaError) return this.#refuse(id, error.code, error.values);
+      if (error instanceof VirgaError) return refuse(error.code, error.values);
       this.#options.log.error('a question could not be answered', { ask: ask.ask, detail: String(error) });
-      this.#refuse(id, 'engine', { detail: 'it could not be answered; see the log of the agent' });
+      refuse('engine', { detail: 'it could not be answered; see the log of the agent' });
     } finally {
       this.#asks -= 1;
     }
   }
 
-  #refuse(id: number, code: ErrorCode, values: ErrorValues): void {
-    this.#write({ type: 'answer', id, ok: false, error: { code, values } });
-  }
-
   #flush(): void {
-    const socket = this.#socket;
-    if (!this.#welcomed || !this.#unsent || !socket || socket.bufferedAmount > fullBytes) return;
+    const line = this.#active;
+    if (!line || !this.#unsent || line.waitingBytes > fullBytes) return;
     const report = this.#unsent;
     this.#unsent = undefined;
-    this.#write({ type: 'report', report });
-  }
-
-  #write(message: ToController): void {
-    const socket = this.#socket;
-    if (socket?.readyState !== WebSocket.OPEN) return;
-    socket.send(JSON.stringify(message), () => this.#flush());
+    line.write({ type: 'report', report }, () => this.#flush());
   }
 }

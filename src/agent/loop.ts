@@ -6,17 +6,22 @@
 import { VirgaError, type ErrorCode } from '../core/errors.ts';
 import type { GuestStep, HostAction } from '../core/host/actions.ts';
 import { type GuestJournal } from '../core/host/journal.ts';
-import { journalFor, noteFailure, noticeGuest } from '../core/host/observe.ts';
+import { allRules } from '../core/ha/rules.ts';
+import { whereabouts } from '../core/host/groups.ts';
+import { journalFor, noteFailure, noticeGuest, type Noticed } from '../core/host/observe.ts';
 import type { HostView } from '../core/host/view.ts';
 import { planHost, supersedes } from '../core/host-plan.ts';
 import type { Assignment, GuestOrder } from '../core/model/assignment.ts';
-import { engineSilent } from '../core/model/host.ts';
+import { engineSilent, type HostSession } from '../core/model/host.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
-import type { EngineView, GuestExit } from '../ports.ts';
+import type { EngineGuest, EngineView, GuestExit } from '../ports.ts';
+import { Exits } from './exits.ts';
 import { ImageFetches } from './fetches.ts';
+import { LeaseWatch } from './lease.ts';
 import { Memory } from './memory.ts';
 import type { AgentIdentity, AgentPorts } from './ports.ts';
 import { Reporter } from './reporter.ts';
+import type { AgentRules } from './step-context.ts';
 import { executeStep } from './steps.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -25,6 +30,8 @@ export interface LoopSettings {
   readonly parallel?: number;
   /** Milliseconds between two looks when nothing happens; 2,000 by default. */
   readonly everyMs?: number;
+  /** Rules of the lease that the simulator leaves out; all on by default. */
+  readonly rules?: AgentRules;
 }
 
 /** Milliseconds that steps under way have when the agent is stopped. */
@@ -34,6 +41,17 @@ interface Work {
   readonly done: Promise<void>;
   preparing?: { readonly what: string; readonly progress: number };
 }
+
+/** What is missing on the host, or answers not yet: tried again for ever, however often. */
+const outside: readonly ErrorCode[] = [
+  'timeout',
+  'keeper',
+  'site_unreachable',
+  'not_found',
+  'image_digest',
+  'disk_full',
+  'setup',
+];
 
 /** A guest that waits, and why; for reports. */
 export interface WaitingGuest {
@@ -47,18 +65,20 @@ export class AgentLoop {
   readonly #memory: Memory;
   readonly #fetches: ImageFetches;
   readonly #upkeep: Upkeep;
+  readonly #lease: LeaseWatch;
+  readonly #rules: AgentRules;
   readonly #reporter: Reporter;
   readonly #parallel: number;
   readonly #everyMs: number;
   readonly #work = new Map<Uuid, Work>();
-  readonly #exits = new Map<Uuid, GuestExit>();
+  readonly #exits: Exits;
   #pending: Assignment | undefined;
   #waiting = new Map<Uuid, WaitingGuest>();
   #wake: (() => void) | undefined;
   #woken = false;
   #seen: EngineView | undefined;
   #engineProblem: string | undefined;
-  #stopListening: (() => void) | undefined;
+  readonly #stopListening: (() => void)[] = [];
 
   constructor(ports: AgentPorts, identity: AgentIdentity, settings: LoopSettings = {}) {
     this.#ports = ports;
@@ -66,19 +86,29 @@ export class AgentLoop {
     this.#memory = new Memory(ports.files);
     this.#fetches = new ImageFetches(ports, () => this.wake());
     this.#upkeep = new Upkeep(ports, () => this.wake());
+    this.#lease = new LeaseWatch(ports, () => this.wake());
+    this.#exits = new Exits(ports.engine, identity.bootId);
+    this.#rules = settings.rules ?? allRules;
     this.#reporter = new Reporter(ports, identity);
     this.#parallel = settings.parallel ?? 6;
     this.#everyMs = settings.everyMs ?? 2000;
   }
 
-  /** Reads what an earlier life left behind and begins to listen to the engine. Call once, first. */
+  /** Reads what an earlier life left behind and begins to listen to engine and keeper. Call once, first. */
   async load(): Promise<void> {
     await this.#memory.load();
-    this.#stopListening = this.#ports.engine.onChange((exit) => {
+    this.#stopListening.push(await this.#lease.load());
+    const stop = this.#ports.engine.onChange((exit) => {
       // Ends of domains that are not ours are nobody's business here.
-      if (exit && this.#memory.journals.has(exit.id)) this.#exits.set(exit.id, exit);
+      if (exit && this.#memory.journals.has(exit.id)) this.#exits.tell(exit);
       this.wake();
     });
+    this.#stopListening.push(stop);
+  }
+
+  /** The last session that the keeper told; number 0 before it ever answered. */
+  get session(): HostSession {
+    return this.#lease.session;
   }
 
   get assignment(): Assignment | undefined {
@@ -88,10 +118,10 @@ export class AgentLoop {
   /** Takes a newer assignment; an older one is ignored. It counts once the next iteration has written it to disk. */
   receive(assignment: Assignment): boolean {
     const current = this.#pending ?? this.#memory.assignment;
-    const { hostId, siteId, session } = this.#identity;
+    const { hostId, siteId } = this.#identity;
     const forUs = assignment.hostId === hostId && assignment.siteId === siteId;
-    const forNow = assignment.session === undefined || assignment.session.id === session.id;
-    if (!forUs || !forNow || !supersedes(assignment, current)) {
+    // One for another session counts too: of highly available guests it starts none, all others know no sessions.
+    if (!forUs || !supersedes(assignment, current)) {
       this.#ports.log.warn('assignment ignored', { generation: assignment.generation, epoch: assignment.epoch });
       return false;
     }
@@ -113,6 +143,8 @@ export class AgentLoop {
     // What was being worked on when we looked is judged at the next look: what is seen of it is from before.
     const busy = new Set([...this.#work.keys(), ...this.#memory.unreadable]);
     const view = await this.#look();
+    // After the engine: who was killed by the keeper is seen with a keeper that says that it kills.
+    await this.#lease.look();
     const assignment = this.#memory.assignment;
     if (view && assignment) {
       await this.#upkeep.networks(assignment.networks);
@@ -141,7 +173,7 @@ export class AgentLoop {
       }
       await this.#pause(signal);
     }
-    this.#stopListening?.();
+    for (const stop of this.#stopListening) stop();
     // Steps are short; one that hangs is taken up by the next life, like after a crash. Fetches are ended by the cache.
     const steps = Promise.all([...this.#work.values()].map((work) => work.done));
     const limit = new AbortController();
@@ -199,31 +231,35 @@ export class AgentLoop {
       const journal = known ?? (order && journalFor(order, undefined));
       if (!journal) continue;
       const guest = seen.get(id);
-      const exit = guest ? undefined : await this.#exitOf(journal);
-      const noticed = { now, sessionId: this.#identity.session.id, ...(exit ? { exit } : {}) };
-      const next = noticeGuest(journal, order, guest, noticed);
+      const exit = guest ? undefined : await this.#exits.of(journal);
+      const next = noticeGuest(journal, order, guest, this.#noticed(journal, guest, exit, now));
       if (next !== journal) await this.#memory.save(next);
-      if (!guest && !next.running) this.#exits.delete(id);
+      if (!guest && !next.running) this.#exits.forget(id);
     }
     return this.#viewOf(engine, await this.#ports.images.list(), busy);
   }
 
-  /** How a guest ended that ran when we last looked; asked once, since the answer is kept. */
-  async #exitOf(journal: GuestJournal): Promise<GuestExit | undefined> {
-    const since = journal.running?.startedAt ?? journal.starting?.at;
-    if (since === undefined) return undefined;
-    // Clocks of the engine's log have whole seconds.
-    const recent = (exit: GuestExit | undefined): GuestExit | undefined =>
-      exit && exit.exitAt >= since - 1000 ? exit : undefined;
-    const told = recent(this.#exits.get(journal.id));
-    if (told) return told;
-    if (journal.running && journal.running.sessionId !== this.#identity.session.id) return undefined;
-    return recent(await this.#ports.engine.lastExit(journal.id, journal.name).catch(() => undefined));
+  #noticed(journal: GuestJournal, seen: EngineGuest | undefined, exit: GuestExit | undefined, now: Instant): Noticed {
+    const { hostId, bootId } = this.#identity;
+    const { session, sight } = this.#lease;
+    const barred = (sight?.gone.get(journal.id) ?? -1) >= journal.accepted;
+    return {
+      now,
+      bootId,
+      sessionId: session.id,
+      inside: whereabouts(seen?.group, hostId, session, journal.id) === 'session',
+      sure: sight !== undefined,
+      killed: sight?.lease === 'killing' || barred,
+      ...(exit ? { exit } : {}),
+    };
   }
 
   #viewOf(engine: EngineView, images: readonly string[], busy: ReadonlySet<Uuid>): HostView {
+    const { session, sight, retryAt } = this.#lease;
     return {
-      session: this.#identity.session,
+      session,
+      ...(sight ? { keeper: sight } : {}),
+      leaseRetryAt: retryAt,
       guests: engine.guests,
       foreign: engine.foreign.map((domain) => domain.uuid),
       images,
@@ -265,7 +301,11 @@ export class AgentLoop {
     const context = {
       ports: this.#ports,
       assignment,
-      sessionId: this.#identity.session.id,
+      bootId: this.#identity.bootId,
+      session: this.#lease.session,
+      keeper: this.#lease.sight,
+      rules: this.#rules,
+      awaitLease: (id: Uuid) => this.#lease.await(id),
       save: (next: GuestJournal) => this.#memory.save(next),
       progress: (what: string, progress: number): void => {
         const work = this.#work.get(order.id);
@@ -287,14 +327,6 @@ export class AgentLoop {
     const code: ErrorCode = error instanceof VirgaError ? error.code : 'internal';
     log.warn(`guest ${step.do} failed`, { guest: order.name, code, detail: messageOf(error) });
     const journal = this.#memory.journals.get(order.id) ?? journalFor(order, undefined);
-    const outside: readonly ErrorCode[] = [
-      'timeout',
-      'site_unreachable',
-      'not_found',
-      'image_digest',
-      'disk_full',
-      'setup',
-    ];
     const patient = step.do !== 'start' || outside.includes(code);
     const failed = noteFailure(journal, { code, message: messageOf(error) }, clock.now(), patient);
     // While the engine may still be creating it, `starting` must stay: the next look tells what became of it.
@@ -316,6 +348,7 @@ export class AgentLoop {
       ),
       fetches: this.#fetches,
       upkeep: this.#upkeep,
+      lease: this.#lease,
       ...(this.#engineProblem === undefined ? {} : { engineProblem: this.#engineProblem }),
     });
   }
@@ -349,6 +382,8 @@ export class AgentLoop {
   }
 
   async #destroyWhole(id: Uuid): Promise<void> {
+    // Also one that may be frozen: the keeper ends and forgets what it knows of it.
+    if (this.#lease.sight) await this.#ports.keeper.clear(id);
     await this.#ports.engine.destroy(id);
     await this.#ports.disks.removeAll(id);
     await this.#memory.forget(id);

@@ -1,4 +1,5 @@
 /** The agent as a process: wires the real effects to the loop. */
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ask } from '../api/link.ts';
 import { VirgaError } from '../core/errors.ts';
@@ -8,16 +9,19 @@ import { systemIds } from '../effects/ids.ts';
 import { tryKvm } from '../effects/kvm.ts';
 import { sandboxedQemuImg } from '../effects/qemu-img.ts';
 import type { HostReport } from '../core/model/assignment.ts';
+import type { HostSession } from '../core/model/host.ts';
 import type { ControllerLink, Log } from '../ports.ts';
 import { claim } from './alone.ts';
 import { assembleAgent, imageFolder, imagesOf, type AssembledAgent } from './assemble.ts';
 import { readSerial } from './disks.ts';
 import { openImageCache } from './images/cache.ts';
 import { join, renewIfDue, type Joined } from './join.ts';
+import { keeperClient } from './keeper-client.ts';
 import { imageTransport } from './link-images.ts';
 import { AgentLink } from './link.ts';
+import { runUntilLeft } from './until-left.ts';
 import { AgentStreams } from './link-streams.ts';
-import { readCredentials, type Credentials } from './tls.ts';
+import { keepCredentials, readCredentials, type Credentials } from './tls.ts';
 
 const GiB = 1024 ** 3;
 /** Milliseconds between two looks at the certificate's age. */
@@ -44,6 +48,8 @@ export interface RunAgentOptions {
 export async function joinAgent(options: {
   readonly dataDir: string;
   readonly url: string;
+  /** Other controllers of the same site. */
+  readonly more?: readonly string[];
   readonly token: string;
   readonly agentVersion: string;
   readonly hostName?: string;
@@ -81,11 +87,14 @@ async function runJoined(
   const { dataDir, log, signal, agentVersion } = options;
   let credentials = joined;
   const current = (): Credentials => credentials;
-  const transport = imageTransport(current);
+  const leading = followed(() => wired.link?.url);
+  // Images come from the controller that leads.
+  const transport = imageTransport(() => leading.at(current()));
   const cache = await openImageCache(
     { folder: imageFolder(dataDir), maxBytes: options.cacheBytes ?? 100 * GiB },
     { fetch: transport.fetch, records: durableFiles(imageFolder(dataDir)), clock: systemClock, log },
   );
+  const keeper = keeperClient(credentials.hostId, hostname());
   // The loop wants a link to report to, the link wants the session that assembling finds out.
   const wired: { link?: AgentLink } = {};
   const reports: ControllerLink = {
@@ -111,17 +120,31 @@ async function runJoined(
       log,
       diskTool: sandboxedQemuImg(),
       images: imagesOf(cache),
+      keeper,
       tryKvm,
     },
     reports,
   );
   const streams = new AgentStreams({ console: (id) => agent.engine.console(id), serialPath: agent.serialPath }, log);
-  const { session } = agent.identity;
-  const link = new AgentLink({ credentials, session, agentVersion, clock: systemClock, log });
+  const session = (): HostSession => agent.loop.session;
+  const link = new AgentLink({
+    credentials,
+    session,
+    agentVersion,
+    clock: systemClock,
+    log,
+    learned: (urls) => {
+      credentials = { ...credentials, urls };
+      link.use(credentials);
+      keepCredentials(files, credentials).catch((error: unknown) =>
+        log.warn('the addresses of the controllers could not be kept', { detail: String(error) }),
+      );
+    },
+  });
   wired.link = link;
   link.start({
     assignment: (assignment) => void agent.loop.receive(assignment),
-    ask: (ask) => answer(ask, agent, streams, current()),
+    ask: (ask, url) => answer(ask, agent, streams, { ...current(), url }),
   });
   const renewing = renewals(
     current,
@@ -131,14 +154,30 @@ async function runJoined(
       link.use(next);
     },
     { files, log },
+    () => link.url,
   );
   try {
-    await agent.loop.run(signal);
+    const { loop, engine } = agent;
+    await runUntilLeft({ dataDir, loop, engine, keeper, files, clock: systemClock, log, signal });
   } finally {
     streams.close();
     link.close();
+    keeper.close();
     await Promise.all([renewing, agent.engine.close(), cache.close(), transport.close()]);
   }
+}
+
+/** The credentials with the address of the controller that leads; the same object while neither changes. */
+function followed(url: () => string | undefined): { at(credentials: Credentials): Credentials } {
+  let last: { readonly of: Credentials; readonly at: Credentials } | undefined;
+  return {
+    at: (credentials) => {
+      const wanted = url() ?? credentials.url;
+      if (last?.of !== credentials || last.at.url !== wanted)
+        last = { of: credentials, at: { ...credentials, url: wanted } };
+      return last.at;
+    },
+  };
 }
 
 function engineFromEnvironment(): { engineType?: 'kvm' | 'qemu' } {
@@ -153,9 +192,10 @@ async function renewals(
   signal: AbortSignal,
   renewed: (next: Credentials) => void,
   world: { readonly files: ReturnType<typeof durableFiles>; readonly log: Log },
+  url: () => string,
 ): Promise<void> {
   while (!signal.aborted) {
-    await renewIfDue(current(), { ...world, clock: systemClock, renewed });
+    await renewIfDue(current(), { ...world, url: url(), clock: systemClock, renewed });
     await sleep(renewalEveryMs, undefined, { signal, ref: false }).catch(() => undefined);
   }
 }

@@ -19,8 +19,17 @@ export interface Disks {
   path(guestId: Uuid, file: string): string;
   /** Names of the disk layers in the guest's folder. */
   list(guestId: Uuid): Promise<readonly string[]>;
-  /** A new qcow2 overlay, pinned to its backing file; a leftover of that name is replaced. */
-  create(guestId: Uuid, file: string, backingPath: string, virtualBytes: number): Promise<void>;
+  /**
+   * A new qcow2 overlay, pinned to its backing file; a leftover of that name is replaced. `passing`: it need not survive a
+   * power cut, for nothing that is written to it does.
+   */
+  create(
+    guestId: Uuid,
+    file: string,
+    backingPath: string,
+    virtualBytes: number,
+    options?: { readonly passing?: boolean },
+  ): Promise<void>;
   /** True when the file is a whole overlay of that backing file. */
   isOverlay(guestId: Uuid, file: string, backingPath: string): Promise<boolean>;
   virtualBytes(path: string): Promise<number>;
@@ -85,6 +94,11 @@ export interface KeeperDoor {
   clear(guestId: Uuid): Promise<void>;
   /** Told at once when session or lease changed. Returns the way to stop it. */
   onChange(listener: () => void): () => void;
+  /**
+   * Planned leave: ends the session for good, kills what is left in its groups, and beats `ended`. Resolves when a
+   * majority of the voters has answered such a beat.
+   */
+  leave?(reason: string): Promise<void>;
 }
 
 export interface GuestTicket {
@@ -124,12 +138,14 @@ export interface AgentPorts {
   readonly images: HostImages;
   readonly networks: HostNetworks;
   readonly meter: HostMeter;
+  readonly keeper: KeeperDoor;
   readonly log: Log;
 }
 
 export interface AgentIdentity {
   readonly hostId: Uuid;
   readonly siteId: Uuid;
-  readonly session: HostSession;
+  /** Of the running kernel: another one means that nothing of before runs any more. */
+  readonly bootId: string;
   readonly agentVersion: string;
 }

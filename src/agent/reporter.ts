@@ -7,11 +7,13 @@ import {
   type HostReport,
 } from '../core/model/assignment.ts';
 import { newJournal, type GuestJournal } from '../core/host/journal.ts';
+import { whereabouts } from '../core/host/groups.ts';
 import { strays } from '../core/host/strays.ts';
 import type { GuestAddress } from '../core/model/guest.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
 import type { EngineGuest, EngineView } from '../ports.ts';
 import type { ImageFetches } from './fetches.ts';
+import type { LeaseWatch } from './lease.ts';
 import type { AgentIdentity, AgentPorts } from './ports.ts';
 import type { Upkeep } from './upkeep.ts';
 
@@ -29,6 +31,7 @@ export interface Reported {
   readonly preparing: ReadonlyMap<Uuid, { readonly what: string; readonly progress: number }>;
   readonly fetches: ImageFetches;
   readonly upkeep: Upkeep;
+  readonly lease: LeaseWatch;
   readonly engineProblem?: string;
 }
 
@@ -66,20 +69,19 @@ export class Reporter {
   }
 
   #build(state: Reported): HostReport {
-    const { hostId, session, agentVersion } = this.#identity;
-    const { assignment, journals, upkeep } = state;
+    const { hostId, agentVersion } = this.#identity;
+    const { assignment, journals, upkeep, lease } = state;
     const view = this.#lastView?.view;
     const facts = upkeep.engineFacts;
     const problems = [
       ...(state.engineProblem === undefined ? [] : [state.engineProblem]),
+      ...(lease.problem === undefined ? [] : [lease.problem]),
       ...state.unreadable.map((id) => `the journal of the guest ${id} cannot be read; nothing is done to it`),
     ];
-    const gone = [...journals.values()].flatMap(({ id, gone: end }) =>
-      end ? [{ id, generation: end.generation }] : [],
-    );
     return {
       hostId,
-      session,
+      session: lease.session,
+      ...(lease.report ? { lease: lease.report } : {}),
       agentVersion,
       protocol: linkProtocol,
       observedAt: this.#ports.clock.now(),
@@ -90,7 +92,7 @@ export class Reporter {
       measured: upkeep.measured?.measured ?? nothing,
       used: upkeep.measured?.used ?? { cpuPercent: 0, memoryMiB: 0, diskMiB: 0 },
       guests: this.#guests(state, view),
-      gone,
+      gone: goneOf(journals, lease),
       foreign: view?.foreign ?? [],
       strays: view ? strays(assignment, view, journals) : [],
       images: this.#images,
@@ -108,6 +110,7 @@ export class Reporter {
       const journal = state.journals.get(order.id) ?? newJournal(order);
       reports.push({
         ...this.#observation(journal, seen.get(order.id), observedAt),
+        ...this.#grouped(seen.get(order.id), state.lease),
         ...(journal.accepted > order.generation ? { accepted: journal.accepted } : {}),
         ...this.#progress(order, journal, state),
       });
@@ -138,6 +141,13 @@ export class Reporter {
       }),
       ...(journal.error ? { error: { ...journal.error, gaveUp: journal.failures.gaveUp } } : {}),
     };
+  }
+
+  /** Whether it runs in the group of the lease's session, and stands still with it: as the kernel says, never as hoped. */
+  #grouped(seen: EngineGuest | undefined, lease: LeaseWatch): Pick<GuestReport, 'inside' | 'frozen'> {
+    if (!seen) return {};
+    const inside = whereabouts(seen.group, this.#identity.hostId, lease.session, seen.id) === 'session';
+    return { ...(inside ? { inside } : {}), ...(seen.frozen ? { frozen: true } : {}) };
   }
 
   /** What is under way or in the way, and the addresses that were assigned. */
@@ -178,8 +188,17 @@ export class Reporter {
   }
 }
 
+/** Ours and the keeper's: of each guest the highest generation that will never run here. */
+function goneOf(journals: ReadonlyMap<Uuid, GuestJournal>, lease: LeaseWatch): HostReport['gone'] {
+  const gone = new Map<Uuid, number>();
+  const add = (id: Uuid, generation: number): void => void gone.set(id, Math.max(generation, gone.get(id) ?? -1));
+  for (const { id, gone: end } of journals.values()) if (end) add(id, end.generation);
+  for (const { guestId, generation } of lease.gone) add(guestId, generation);
+  return [...gone].map(([id, generation]) => ({ id, generation }));
+}
+
 /** What must change for a report to be sent before its time: not the clock, and not figures that always move. */
 function stableKey(report: HostReport): string {
-  const moving = new Set(['observedAt', 'errorAt', 'used', 'cpuPercent']);
+  const moving = new Set(['observedAt', 'errorAt', 'used', 'cpuPercent', 'leftMs', 'guardLagMs', 'roundTripsMs']);
   return JSON.stringify(report, (key, value: unknown) => (moving.has(key) ? undefined : value));
 }

@@ -1,33 +1,32 @@
-import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { run } from './exec.ts';
+import { diskError } from '../effects/disk.ts';
+import { isoImage } from './iso.ts';
 import type { Seeds } from './ports.ts';
 import { seedContent } from './seed-content.ts';
 
-const timeoutMs = 20_000;
-
-/** NoCloud media (ISO 9660 with Joliet and Rock Ridge, label `cidata`), made by xorriso. */
+/** NoCloud media (ISO 9660 with Joliet, label `cidata`). Made at each start, so a power cut may take them. */
 export function guestSeeds(dataDir: string): Seeds {
   return {
     async write(order, networks, instanceId) {
       const folder = join(dataDir, 'guests', order.id);
       await mkdir(folder, { recursive: true, mode: 0o711 });
       const path = join(folder, 'seed.iso');
-      // It may hold secrets: mkdtemp's folder is ours alone, also while the tool writes with rights of its own choice.
-      const work = await mkdtemp(join(folder, 'seed-'));
+      const temporary = join(folder, 'seed.new');
+      const medium = isoImage('cidata', { ...seedContent(order, networks, instanceId) }, new Date());
       try {
-        const content = join(work, 'content');
-        await mkdir(content);
-        for (const [name, text] of Object.entries(seedContent(order, networks, instanceId)))
-          await writeFile(join(content, name), text, { mode: 0o644 });
-        const made = join(work, 'seed.iso');
-        const options = ['-as', 'genisoimage', '-quiet', '-V', 'cidata', '-J', '-r'];
-        await run('xorriso', [...options, '-o', made, content], timeoutMs);
-        // For the emulator's user, to whom libvirt gives it, and nobody else.
-        await chmod(made, 0o600);
-        await rename(made, path);
-      } finally {
-        await rm(work, { recursive: true, force: true });
+        // It may hold secrets: for the emulator's user, to whom libvirt gives it, and nobody else.
+        await rm(temporary, { force: true });
+        const handle = await open(temporary, 'wx', 0o600);
+        try {
+          await handle.writeFile(medium);
+        } finally {
+          await handle.close();
+        }
+        await rename(temporary, path);
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw diskError(error, folder);
       }
       return path;
     },

@@ -5,47 +5,116 @@ import { without, type GuestJournal } from '../core/host/journal.ts';
 import { chain, nextLayer, withActive } from '../core/host/layers.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
 import type { DomainSpec } from '../ports.ts';
+import { letIn, registering, ticketOf, turnedAway } from './lease-steps.ts';
+import type { RegisterResult } from './ports.ts';
 import { growOffline, sweep, type StepContext } from './step-context.ts';
 
 const MiB = 1024 * 1024;
 
-/** Starts a guest that is down. The journal says `starting` before anything is made. */
+/**
+ * Starts a guest that is down. The journal says `starting` before anything is made. Every domain is made paused; a highly
+ * available one is registered with the keeper first, and let in before it runs (host-lease, rule 10).
+ */
 export async function startGuest(
   step: Extract<GuestStep, { do: 'start' }>,
   order: GuestOrder,
   journal: GuestJournal,
   context: StepContext,
 ): Promise<void> {
-  const { ports, save, progress } = context;
   await refuseUnknownDisk(journal, context);
+  const begun = await begin(step, order, journal, context);
+  const [answer, made] = await both(register(order, context), prepare(step, order, begun, context));
+  const { spec, journal: current } = made;
+  if (!answer.ok) {
+    await turnedAway(answer, order, await context.save(without(current, 'starting')), context);
+    return;
+  }
+  context.progress('starting', 1);
+  const startedAt = context.ports.clock.now();
+  await context.ports.engine.createPaused(spec);
+  if (order.ha) {
+    const ran = await letIn(order, current, context);
+    if (ran) await context.save(started(step, order, ran, spec));
+    return;
+  }
+  if (!order.paused) await context.ports.engine.resume(order.id);
+  const running = { startedAt, bootId: context.bootId };
+  await context.save(started(step, order, { ...current, running }, spec));
+}
+
+async function begin(
+  step: Extract<GuestStep, { do: 'start' }>,
+  order: GuestOrder,
+  journal: GuestJournal,
+  context: StepContext,
+): Promise<GuestJournal> {
+  const { ports, save } = context;
+  const old = without(journal, 'gone', 'outside');
   const restarts = journal.restarts + (step.again ? 1 : 0);
-  const startSeq = Math.max(order.startSeq, journal.startSeq);
-  let current = await save({ ...journal, restarts, starting: { startSeq, at: ports.clock.now() } });
+  const starting = { startSeq: Math.max(order.startSeq, journal.startSeq), at: ports.clock.now() };
+  if (!order.ha) return save({ ...(await unregistered(old, context)), restarts, starting });
+  const registered = registering(order, context);
+  return save({ ...old, registered, restarts, starting: { ...starting, sessionId: registered.sessionId } });
+}
+
+/** It was highly available and is not any more: its entry has no use. Nothing waits for a keeper that does not answer. */
+async function unregistered(journal: GuestJournal, { ports }: StepContext): Promise<GuestJournal> {
+  if (!journal.registered) return journal;
+  try {
+    await ports.keeper.clear(journal.id);
+    return without(journal, 'registered');
+  } catch (error) {
+    ports.log.warn('the keeper keeps an entry without use', { guest: journal.id, detail: String(error) });
+    return journal;
+  }
+}
+
+async function register(order: GuestOrder, context: StepContext): Promise<RegisterResult | { readonly ok: true }> {
+  return order.ha ? context.ports.keeper.register(ticketOf(order, context)) : { ok: true };
+}
+
+/** Both to their end, whatever becomes of either: nothing of a start goes on behind the back of the next step. */
+async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([first, second]);
+  return Promise.all([first, second]);
+}
+
+/** Everything that the domain needs, on disk. */
+async function prepare(
+  step: Extract<GuestStep, { do: 'start' }>,
+  order: GuestOrder,
+  journal: GuestJournal,
+  context: StepContext,
+): Promise<{ readonly spec: DomainSpec; readonly journal: GuestJournal }> {
   await checkImage(order, context);
-  progress('preparing its disk', 0);
-  if (step.freshDisk) current = await beginDisk(order, current, context);
+  context.progress('preparing its disk', 0);
+  const fresh = step.freshDisk || (order.diskMode === 'fresh' && !(await diskIsWhole(journal, context)));
+  let current = fresh ? await beginDisk(order, journal, context) : journal;
   current = await growAtStart(order, current, context);
   // Also what an earlier life left behind between its journal and its tidying.
   await sweep(current, context);
-  const spec = await describe(order, current, context);
-  progress('starting', 1);
-  const startedAt = ports.clock.now();
-  await ports.engine.create(spec);
-  const running = { startedAt, sessionId: context.sessionId };
-  const applied = {
-    cpus: spec.cpus,
-    memoryMiB: spec.memoryMiB,
-    diskMiB: Math.max(current.applied?.diskMiB ?? 0, order.diskMiB),
-  };
-  const done = without({ ...current, startSeq, running, applied }, 'starting', 'refused', 'stopping');
-  await save({
-    ...done,
+  return { spec: await describe(order, current, context), journal: current };
+}
+
+/** The journal of a guest that runs. */
+function started(
+  step: Extract<GuestStep, { do: 'start' }>,
+  order: GuestOrder,
+  journal: GuestJournal,
+  spec: DomainSpec,
+): GuestJournal {
+  const diskMiB = Math.max(journal.applied?.diskMiB ?? 0, order.diskMiB);
+  const { failures } = journal;
+  return {
+    ...without(journal, 'starting', 'refused', 'stopping'),
+    startSeq: Math.max(order.startSeq, journal.startSeq),
+    applied: { cpus: spec.cpus, memoryMiB: spec.memoryMiB, diskMiB },
     stoppedByOrder: false,
     rebooting: false,
     rebootSeq: Math.max(order.rebootSeq, journal.rebootSeq),
     // After a person's start the count of failures begins anew; otherwise only a good run ends it.
-    failures: step.again ? done.failures : { ...done.failures, gaveUp: false },
-  });
+    failures: step.again ? failures : { ...failures, gaveUp: false },
+  };
 }
 
 /** Layers on disk of a guest without a journal: some earlier life, of which nothing is known. Never overwritten. */
@@ -65,6 +134,14 @@ async function checkImage(order: GuestOrder, { ports, assignment, progress }: St
   if (image && !order.adopted) await ports.images.ensure(image, (fraction) => progress('checking its image', fraction));
 }
 
+/** A passing disk that is to be kept once more (a reboot) may have been cut short by a loss of power. */
+async function diskIsWhole(journal: GuestJournal, { ports }: StepContext): Promise<boolean> {
+  const [top, under] = chain(journal, journal.active);
+  if (!top) return false;
+  const backing = under ? ports.disks.path(journal.id, under.file) : ports.images.path(top.image);
+  return ports.disks.isOverlay(journal.id, top.file, backing);
+}
+
 async function beginDisk(order: GuestOrder, journal: GuestJournal, context: StepContext): Promise<GuestJournal> {
   const { ports, save } = context;
   if (!order.image) return journal;
@@ -72,7 +149,7 @@ async function beginDisk(order: GuestOrder, journal: GuestJournal, context: Step
   const backing = ports.images.path(order.image.sha512);
   const virtual = await ports.disks.virtualBytes(backing);
   const bytes = Math.max(order.diskMiB * MiB, virtual);
-  await ports.disks.create(order.id, layer.file, backing, bytes);
+  await ports.disks.create(order.id, layer.file, backing, bytes, { passing: order.diskMode === 'fresh' });
   const applied = {
     cpus: order.cpus,
     memoryMiB: order.memoryMiB,

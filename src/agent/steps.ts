@@ -15,6 +15,7 @@ import {
 } from '../core/host/layers.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
 import { atNextStart } from '../core/model/conditions.ts';
+import { admit, discard, enter, lose } from './lease-steps.ts';
 import { startGuest } from './start.ts';
 import { growOffline, sweep, type StepContext } from './step-context.ts';
 
@@ -39,12 +40,20 @@ export async function executeStep(
       return context.ports.engine.pause(order.id);
     case 'resume':
       return context.ports.engine.resume(order.id);
+    case 'admit':
+      return admit(order, journal, context);
+    case 'discard':
+      return discard(order, journal, context);
+    case 'enter':
+      return enter(order, journal, context);
+    case 'lose':
+      return lose(step.detail, order, journal, context);
     case 'adopt':
       return adopt(order, journal, context);
     case 'release':
       return release(order, journal, context);
     case 'remove':
-      return remove(order, journal, context);
+      return remove(step.clear, order, journal, context);
     case 'rebuild':
       return rebuild(order, journal, context);
     case 'settle':
@@ -62,10 +71,10 @@ export async function executeStep(
 }
 
 async function diskStep(
-  step: Exclude<
+  step: Extract<
     GuestStep,
     {
-      do: 'start' | 'shutdown' | 'destroy' | 'pause' | 'resume' | 'adopt' | 'release' | 'remove' | 'rebuild' | 'settle';
+      do: 'revert' | 'snapshot' | 'settle-snapshot' | 'drop-snapshot' | 'set-cpus' | 'set-memory' | 'grow-disk';
     }
   >,
   order: GuestOrder,
@@ -112,15 +121,17 @@ async function bringDown(
   const now = ports.clock.now();
   const since = journal.stopping?.why === step.why ? journal.stopping.since : now;
   // Written first: if the guest is gone when an agent looks again, it is known that this was wanted.
-  await save({ ...journal, stopping: { since, askedAt: now, why: step.why } });
-  if (step.do === 'destroy') await ports.engine.destroy(order.id);
-  else await ports.engine.shutdown(order.id);
+  const wanted = await save({ ...journal, stopping: { since, askedAt: now, why: step.why } });
+  if (step.do === 'shutdown') return ports.engine.shutdown(order.id);
+  if (step.clear) await ports.keeper.clear(order.id);
+  await ports.engine.destroy(order.id);
+  if (step.clear) await save(without(wanted, 'registered'));
 }
 
 async function adopt(
   order: GuestOrder,
   journal: GuestJournal,
-  { ports, save, assignment, sessionId }: StepContext,
+  { ports, save, assignment, bootId }: StepContext,
 ): Promise<void> {
   const adopted = order.adopted;
   if (!adopted) return;
@@ -134,7 +145,7 @@ async function adopt(
   try {
     const given = await ports.engine.adopt(order.id, identity);
     const startedAt = ports.clock.now();
-    const running = domain.running ? { running: { startedAt, sessionId } } : {};
+    const running = domain.running ? { running: { startedAt, bootId } } : {};
     await save({ ...intended, ...running, adopted: given, startSeq: order.startSeq, stoppedByOrder: !domain.running });
   } catch (error) {
     await save(without(intended, 'adopted'));
@@ -149,11 +160,18 @@ async function release(order: GuestOrder, journal: GuestJournal, { ports, save }
   await save({ ...without(journal, 'running', 'starting'), gone: { generation: order.generation } });
 }
 
-async function remove(order: GuestOrder, journal: GuestJournal, { ports, save }: StepContext): Promise<void> {
+async function remove(
+  clear: boolean,
+  order: GuestOrder,
+  journal: GuestJournal,
+  { ports, save }: StepContext,
+): Promise<void> {
+  if (clear) await ports.keeper.clear(order.id);
   // Its domain is gone already: the plan saw to that. Destroying by id here could hit one that was given back.
   await ports.disks.removeAll(order.id);
   const gone = { generation: order.generation };
-  const bare = without(journal, 'running', 'starting', 'stopping', 'active', 'freezing', 'applied', 'error');
+  const run = ['running', 'starting', 'stopping', 'registered', 'outside'] as const;
+  const bare = without(journal, ...run, 'active', 'freezing', 'applied', 'error');
   await save({ ...bare, layers: [], snapshots: [], gone, generation: order.generation });
 }
 

@@ -10,6 +10,8 @@ import type { Files } from '../ports.ts';
 export interface Credentials {
   /** Where the controller is, `https://HOST:PORT`. */
   readonly url: string;
+  /** All controllers that the site named, for when that one does not lead. */
+  readonly urls?: readonly string[];
   readonly siteId: string;
   readonly siteName: string;
   readonly hostId: string;

@@ -6,9 +6,18 @@
  *   POST /agent/v1/join  JoinRequest  → JoinAnswer
  * With the certificate (CN = host id, O = site id):
  *   POST /agent/v1/renew RenewRequest → RenewAnswer
+ *   POST /agent/v1/keeper KeeperSaid  → {}; only a witness, which has no agent that would report it
  *   GET  /agent/v1/images/SHA512      → bytes of a stored image (Range is served)
  *   WS   /agent/v1/link               → the messages below
  *   WS   /agent/v1/streams/ID         → bytes of one console or log stream, as binary frames
+ *
+ * An agent keeps a link to every controller that it knows of. Each hello is answered by `welcome` (it leads: reports go
+ * there, orders come from there) or by `standby`; either may follow the other on the same link, so that the hosts are
+ * there the moment a controller leads.
+ *
+ * With a controller's certificate (CN = controller, O = site id), between controllers:
+ *   GET  /agent/v1/images             → what is stored: {"images":[{"sha512","sizeBytes"}]}
+ *   GET  /agent/v1/images/SHA512      → as above, also from a controller that stands by
  *
  * Every message is validated on receipt by these schemas; unknown fields are ignored, so that a side one version newer
  * may add some. Agent and controller agree on the highest protocol that both serve.
@@ -37,6 +46,14 @@ export interface JoinAnswer {
   readonly hostId: string;
   readonly hostName: string;
 }
+
+/** Where a witness hears beats, and whose disk it is. */
+export const KeeperSaid = Type.Object({
+  diskId: Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }),
+  addresses: Type.Array(Type.String({ maxLength: 64 }), { minItems: 1, maxItems: 2 }),
+  version: Type.String({ maxLength: 64 }),
+});
+export type KeeperSaid = Static<typeof KeeperSaid>;
 
 export const RenewRequest = Type.Object({ csr: Type.String({ maxLength: 8192 }) });
 export type RenewRequest = Static<typeof RenewRequest>;
@@ -78,7 +95,21 @@ export type ToAgent =
       readonly siteId: string;
       readonly hostId: string;
       readonly controllerVersion: string;
+      /** Number of the epoch under which this controller leads. Where two say welcome, the higher one counts. */
+      readonly epoch?: number;
+      readonly controllerId?: string;
+      /** Addresses of all controllers of the site. */
+      readonly controllers?: readonly string[];
     }
+  /** Another controller leads, or nobody. The link stays: a welcome follows when this one leads. */
+  | {
+      readonly type: 'standby';
+      readonly controllerId: string;
+      readonly controllers: readonly string[];
+      /** Who leads, where that is known. */
+      readonly leader?: string;
+    }
+  | { readonly type: 'controllers'; readonly urls: readonly string[] }
   | { readonly type: 'assignment'; readonly assignment: Assignment }
   | ({ readonly type: 'ask'; readonly id: number } & Ask)
   /** The controller refuses this agent; the reason is final until one of the two is changed. */
@@ -101,6 +132,14 @@ export type ToController =
       readonly value?: unknown;
       readonly error?: { readonly code: ErrorCode; readonly values: ErrorValues };
     };
+
+/** Digests and sizes of the images that a controller has. */
+export interface StoredImages {
+  readonly images: readonly { readonly sha512: string; readonly sizeBytes: number }[];
+}
+
+/** Most controllers of one site. */
+export const maxControllers = 16;
 
 /** Structure of an incoming message before its parts are looked at. */
 export const Envelope = Type.Object({ type: Type.String({ maxLength: 32 }) });

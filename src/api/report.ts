@@ -38,7 +38,7 @@ const GuestReport = Type.Object({
   preparing: Opt(Type.Object({ what: Text(200), progress: Type.Number() })),
   exit: Opt(
     Type.Object({
-      reason: Enum(['shutdown', 'destroyed', 'crashed', 'failed', 'host-reboot', 'unknown']),
+      reason: Enum(['shutdown', 'destroyed', 'crashed', 'failed', 'host-reboot', 'lease-lost', 'unknown']),
       exitAt: Instant,
     }),
   ),

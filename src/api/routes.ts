@@ -2,6 +2,7 @@
 import type { Static, TSchema } from 'typebox';
 import { siteRoutes } from './routes/site.ts';
 import { hostsRoutes } from './routes/hosts.ts';
+import { leasesRoutes } from './routes/leases.ts';
 import { guestsRoutes } from './routes/guests.ts';
 import { imagesRoutes } from './routes/images.ts';
 import { networksRoutes } from './routes/networks.ts';
@@ -14,6 +15,7 @@ export { Page, type Method, type Route } from './routes/common.ts';
 export const routes = {
   ...siteRoutes,
   ...hostsRoutes,
+  ...leasesRoutes,
   ...guestsRoutes,
   ...imagesRoutes,
   ...networksRoutes,

@@ -5,7 +5,8 @@ import type { Guest, Explanation } from './schemas/guests.ts';
 import type { Image } from './schemas/images.ts';
 import type { Network } from './schemas/networks.ts';
 import type { Token, Invite } from './schemas/access.ts';
-import type { SiteEvent, SiteStatus, Review } from './schemas/site.ts';
+import type { FenceHistory, Fencing, HostLease, Leases, LossPlan, Voter } from './schemas/leases.ts';
+import type { SiteEvent, SiteSettings, SiteStatus, Review } from './schemas/site.ts';
 
 export { At, Name, Obj, Reference } from './schemas/common.ts';
 export * from './schemas/hosts.ts';
@@ -13,6 +14,7 @@ export * from './schemas/guests.ts';
 export * from './schemas/images.ts';
 export * from './schemas/networks.ts';
 export * from './schemas/access.ts';
+export * from './schemas/leases.ts';
 export * from './schemas/site.ts';
 
 export type HostView = Static<typeof Host>;
@@ -25,3 +27,10 @@ export type EventView = Static<typeof SiteEvent>;
 export type SiteStatusView = Static<typeof SiteStatus>;
 export type ReviewView = Static<typeof Review>;
 export type ExplanationView = Static<typeof Explanation>;
+export type LeasesView = Static<typeof Leases>;
+export type HostLeaseView = Static<typeof HostLease>;
+export type VoterView = Static<typeof Voter>;
+export type LossPlanView = Static<typeof LossPlan>;
+export type FencingView = Static<typeof Fencing>;
+export type SiteSettingsView = Static<typeof SiteSettings>;
+export type FenceHistoryView = Static<typeof FenceHistory>;

@@ -39,6 +39,8 @@ export interface Leaf<O> {
   /** Paragraph below the summary in the help. */
   readonly detail?: string;
   readonly manner: Manner;
+  /** What the group does when no command of it is named. */
+  readonly usual?: true;
   readonly options?: (command: Command) => unknown;
   /** Without the leading `virga `. */
   readonly examples: readonly string[];
@@ -106,7 +108,9 @@ function programOptions(command: Command): CommonOptions {
 
 /** Adds one command. */
 export function leaf<O = object>(parent: Command, shell: Shell, definition: Leaf<O>): Command {
-  const command = parent.command(definition.syntax).summary(definition.summary);
+  const command = parent
+    .command(definition.syntax, { isDefault: definition.usual === true })
+    .summary(definition.summary);
   command.description(definition.detail ? `${definition.summary}.\n\n${definition.detail}` : `${definition.summary}.`);
   command.optionsGroup('Options:');
   definition.options?.(command);

@@ -32,6 +32,16 @@ export const usage = (detail: string): Failure => new Failure(exitCodes.usage, '
 export const timedOut = (what: string, seconds: number): Failure =>
   new Failure(exitCodes.timeout, 'timeout', { what, seconds: Math.round(seconds) });
 
+/** Codes of a site that cannot answer now and may soon: nobody is there, nobody leads, or the database is away. */
+const away: ReadonlySet<ErrorCode> = new Set([
+  'site_unreachable',
+  'not_leading',
+  'standby',
+  'no_majority',
+  'store_unavailable',
+]);
+export const isAway = (error: unknown): boolean => error instanceof VirgaError && away.has(error.code);
+
 /** Errors of local files, said with the file's name. */
 export function fileFailure(path: string, error: unknown): Failure {
   const cause = error as NodeJS.ErrnoException;

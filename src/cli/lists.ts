@@ -47,7 +47,8 @@ export async function listAll<O extends keyof Lists>(
   return { items, revision: revision ?? 0 };
 }
 
-const worthRepeating = new Set(['site_unreachable', 'not_leading', 'store_unavailable', 'conflict']);
+/** Not `standby`: whoever leads is another one, and the person is told which. */
+const worthRepeating = new Set(['site_unreachable', 'not_leading', 'no_majority', 'store_unavailable', 'conflict']);
 
 /**
  * Repeats a request that does no harm twice (it carries an idempotency key, or says what should be) when the connection

@@ -12,11 +12,12 @@ import { imageCommands } from './commands/image.ts';
 import { networkCommands } from './commands/network.ts';
 import { siteCommands } from './commands/site.ts';
 import { topCommand } from './commands/top.ts';
+import { voterCommands } from './commands/voters.ts';
 import { processIo, type Io } from './io.ts';
 
 /** A command of this machine (demo, up, test …), brought in by whoever wires the program together. */
 export interface LocalCommand {
-  /** Name and arguments, e.g. `bench <name>`. */
+  /** Name and arguments, e.g. `bench <name>`, or `host leave` in the group `host`. */
   readonly syntax: string;
   readonly summary: string;
   readonly detail?: string;
@@ -51,7 +52,11 @@ Begin with:
   virga guest console debian-1                its console; leave with Ctrl-]`;
 
 function addLocal(program: Command, shell: Shell, local: LocalCommand): void {
-  const command = program.command(local.syntax).summary(local.summary).helpGroup('This machine:');
+  // `host leave`: a command of this machine in a group that the site's commands made.
+  const [group = '', ...rest] = local.syntax.split(' ');
+  const parent = /^[a-z]/.test(rest[0] ?? '') ? program.commands.find((each) => each.name() === group) : undefined;
+  const syntax = parent ? rest.join(' ') : local.syntax;
+  const command = (parent ?? program).command(syntax).summary(local.summary).helpGroup('This machine:');
   command.description(local.detail ? `${local.summary}.\n\n${local.detail}` : `${local.summary}.`);
   local.configure?.(command);
   command.addHelpText('after', `\nExamples:\n${local.examples.map((each) => `  virga ${each}`).join('\n')}`);
@@ -98,6 +103,7 @@ export function buildProgram(local: readonly LocalCommand[] = [], shell: Shell =
   imageCommands(program, shell);
   networkCommands(program, shell);
   hostCommands(program, shell);
+  voterCommands(program, shell);
   applyCommands(program, shell);
   program.commandsGroup('Access:');
   accessCommands(program, shell);

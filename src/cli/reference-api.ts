@@ -117,6 +117,7 @@ function answerText(answer: unknown): string[] {
 const titles: Readonly<Record<Route['tag'], string>> = {
   site: 'Site',
   hosts: 'Hosts',
+  leases: 'Leases and voters',
   guests: 'Guests',
   images: 'Images',
   networks: 'Networks',

@@ -2,6 +2,7 @@
 import type { Client } from '../api/client.ts';
 import { VirgaError } from '../api/errors.ts';
 import type { GuestView, HostView, ImageView, NetworkView } from '../api/schemas.ts';
+import { isAway } from './failure.ts';
 import { pause } from './io.ts';
 
 export type AnyView = GuestView | HostView | ImageView | NetworkView;
@@ -58,7 +59,7 @@ export async function* watch(client: Client, options: WatchOptions): AsyncGenera
         yield { what: 'again' };
         return;
       }
-      if (error instanceof VirgaError && !passing.has(error.code)) throw error;
+      if (error instanceof VirgaError && !isAway(error) && !passing.has(error.code)) throw error;
       brokenSince ??= Date.now();
       if (Date.now() - brokenSince > patience) throw error;
     }
@@ -68,7 +69,7 @@ export async function* watch(client: Client, options: WatchOptions): AsyncGenera
   }
 }
 
-const passing = new Set(['site_unreachable', 'not_leading', 'store_unavailable', 'overloaded', 'timeout']);
+const passing = new Set(['overloaded', 'timeout']);
 
 /**
  * Watches until `done` says so of what it has seen. `read` gives the objects as they are now and the revision to watch

@@ -130,16 +130,25 @@ export class Authority {
         { cause: error },
       );
     }
-    return this.#issue(request.publicKey, hostId, now, hostDays, [
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth], true),
-    ]);
+    return this.#issue(
+      request.publicKey,
+      hostId,
+      now,
+      hostDays,
+      [],
+      [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth], true)],
+    );
   }
 
-  /** A fresh key and certificate for the controller's own listeners. `names`: DNS names and addresses. */
-  async serverIdentity(names: readonly string[], now: Instant): Promise<ServerIdentity> {
+  /**
+   * A fresh key and certificate for one controller: for its listeners, and to call other controllers with. `names`: DNS
+   * names and addresses. `id`: its own, for people who look at the certificate (OU).
+   */
+  async serverIdentity(names: readonly string[], now: Instant, id?: Uuid): Promise<ServerIdentity> {
     const keys = await webcrypto.subtle.generateKey(curve, true, ['sign', 'verify']);
-    const issued = await this.#issue(keys.publicKey, 'controller', now, serverDays, [
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth], true),
+    const unit = id === undefined ? [] : [{ OU: [id] }];
+    const issued = await this.#issue(keys.publicKey, 'controller', now, serverDays, unit, [
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth], true),
       new x509.SubjectAlternativeNameExtension(
         names.map((value) => ({ type: isIP(value) ? ('ip' as const) : ('dns' as const), value })),
       ),
@@ -161,13 +170,14 @@ export class Authority {
     commonName: string,
     now: Instant,
     days: number,
+    unit: readonly { readonly OU: string[] }[],
     extensions: x509.Extension[],
   ): Promise<Issued> {
     const serial = newSerial();
     const notAfter = new Date(Math.min(now + days * dayMs, this.#certificate.notAfter.getTime()));
     const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: serial,
-      subject: [{ CN: [commonName] }, { O: [this.siteId] }],
+      subject: [{ CN: [commonName] }, { O: [this.siteId] }, ...unit],
       issuer: this.#certificate.subjectName,
       notBefore: new Date(now - backdateMs),
       notAfter,

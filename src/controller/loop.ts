@@ -3,14 +3,28 @@
  * time: production calls `run`, the simulator calls `iterate`. Knows nothing but ports.
  */
 import { assignmentFor, sameAssignment } from '../core/assignment.ts';
-import { decide, defaultSettings } from '../core/converge.ts';
+import { decide, defaultSettings, type DecideSettings } from '../core/converge.ts';
 import { VirgaError } from '../core/errors.ts';
 import type { Assignment, HostReport } from '../core/model/assignment.ts';
+import type { Guest } from '../core/model/guest.ts';
+import type { HostLoss } from '../core/model/host.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
 import type { Snapshot } from '../core/model/snapshot.ts';
 import { receiveReport } from '../core/report.ts';
 import type { Clock, HostLink, Log } from '../ports.ts';
 import type { Decision, News, SiteState } from './state.ts';
+
+/** What the loop needs of the lease (host-lease, rules 5 and 9). */
+export interface LoopLease {
+  /** Sessions that this leader proved over. Whoever adds one calls `Loop.hurry`. */
+  losses(): ReadonlyMap<Uuid, HostLoss>;
+  /** True: this highly available guest may be started anew now. */
+  barrier(guest: Guest): boolean;
+  /** When each keeper answered last. */
+  keepersHeard(): ReadonlyMap<Uuid, Instant>;
+  /** Told every report at once, before the state knows it; its `lease` holds what the host's keeper says. */
+  reported(report: HostReport): void;
+}
 
 export interface LoopOptions {
   readonly state: SiteState;
@@ -22,7 +36,16 @@ export interface LoopOptions {
   readonly everyMs?: number;
   /** Told the milliseconds of every iteration. */
   readonly onIteration?: (ms: number) => void;
+  /** Told every report that is not older than one before. */
+  readonly onReport?: (report: HostReport) => void;
+  /** Asked each time, since it may stand on this loop. Absent: no host is ever lost, and guests start without a barrier. */
+  readonly lease?: () => LoopLease | undefined;
 }
+
+/** While the state must be loaded again, milliseconds between two attempts. */
+const reloadMs = 200;
+/** Milliseconds beyond its time after which an iteration shows that this process stood still: silence then proves nothing. */
+const stalledMs = 3000;
 
 /** Iterations that follow each other at once because each changed something; then the timer takes over. */
 const maxRounds = 8;
@@ -43,6 +66,9 @@ export class Loop {
   #listeningSinceAt: Instant | undefined;
   #wake: (() => void) | undefined;
   #woken = false;
+  /** A host was lost: its guests come before reports. */
+  #urgent = false;
+  #iteratedAt: number | undefined;
   /** Why the last iteration failed; the same is said once. */
   #failing: string | undefined;
 
@@ -52,6 +78,9 @@ export class Loop {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#state.listen((news) => this.#hear(news));
+    this.#state.onLeadership((leadership) => {
+      if (leadership === 'standby') this.#forget();
+    });
   }
 
   /** A host is connected; a newer link of the same host takes the place of the older. */
@@ -79,6 +108,8 @@ export class Loop {
       this.#sequences.set(hostId, sequence);
     }
     this.#reports.set(hostId, report);
+    this.#options.lease?.()?.reported(report);
+    this.#options.onReport?.(report);
     this.wake();
   }
 
@@ -93,10 +124,17 @@ export class Loop {
     this.#wake?.();
   }
 
+  /** A host was lost: its guests are placed before anything else is looked at. */
+  hurry(): void {
+    this.#urgent = true;
+    this.wake();
+  }
+
   /** Iterates until aborted. Never rejects: what goes wrong is logged, and the next iteration tries again. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#woken = false;
+      this.#noticeStall();
       try {
         await this.iterate();
         this.#failing = undefined;
@@ -108,16 +146,30 @@ export class Loop {
   }
 
   /**
-   * One iteration: reports, decision, assignments.
+   * One iteration: reports, decision, assignments. While another controller leads it does nothing.
    * @returns whether anything was written.
    */
   async iterate(): Promise<boolean> {
+    const { leadership } = this.#state;
+    if (leadership === 'standby' || leadership === 'starting') return false;
     const started = this.#clock.monotonic();
     await this.#state.ensure();
-    let wrote = await this.#takeReports();
-    for (let round = 0; round < maxRounds && (await this.#converge()); round += 1) wrote = true;
-    this.#dispatch();
+    let wrote = this.#urgent && (await this.#settle());
+    if (await this.#takeReports()) wrote = true;
+    if (await this.#settle()) wrote = true;
     this.#options.onIteration?.(this.#clock.monotonic() - started);
+    return wrote;
+  }
+
+  /** Decides until nothing follows any more; orders go out after each step. */
+  async #settle(): Promise<boolean> {
+    this.#urgent = false;
+    let wrote = false;
+    for (let round = 0; round < maxRounds && (await this.#converge()); round += 1) {
+      wrote = true;
+      await this.#dispatch();
+    }
+    await this.#dispatch();
     return wrote;
   }
 
@@ -127,12 +179,24 @@ export class Loop {
     const woken = new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    const slept = this.#clock
-      .sleep(this.#options.everyMs ?? 1000, AbortSignal.any([timer.signal, signal]))
-      .catch(() => undefined);
+    const slept = this.#clock.sleep(this.#everyMs(), AbortSignal.any([timer.signal, signal])).catch(() => undefined);
     await Promise.race([woken, slept]);
     this.#wake = undefined;
     timer.abort();
+  }
+
+  #everyMs(): number {
+    return this.#state.leadership === 'reloading' ? reloadMs : (this.#options.everyMs ?? 1000);
+  }
+
+  /** After this process stood still hosts get time to call again before they count as silent. */
+  #noticeStall(): void {
+    const now = this.#clock.monotonic();
+    const last = this.#iteratedAt ?? now;
+    this.#iteratedAt = now;
+    if (now - last < (this.#options.everyMs ?? 1000) + stalledMs) return;
+    this.#log.warn('this controller stood still', { ms: Math.round(now - last) });
+    if (this.#listeningSinceAt !== undefined) this.#listeningSinceAt = this.#clock.now();
   }
 
   async #takeReports(): Promise<boolean> {
@@ -140,6 +204,11 @@ export class Loop {
     this.#reports.clear();
     let wrote = false;
     for (const [hostId, report] of reports) {
+      if (this.#urgent) {
+        // The rest waits for the next iteration, which comes at once.
+        if (!this.#reports.has(hostId)) this.#reports.set(hostId, report);
+        continue;
+      }
       try {
         if (await this.#takeReport(hostId, report)) wrote = true;
       } catch (error) {
@@ -163,9 +232,13 @@ export class Loop {
 
   /** Decides on the newest state, and once more inside the queue when there is something to write. */
   async #converge(): Promise<boolean> {
-    const settings = {
+    const lease = this.#options.lease?.();
+    const settings: DecideSettings = {
       silentAfterMs: this.#options.silentAfterMs ?? defaultSettings.silentAfterMs,
       listeningSinceAt: (this.#listeningSinceAt ??= this.#clock.now()),
+      ...(lease
+        ? { losses: lease.losses(), barrier: (guest) => lease.barrier(guest), keepersHeard: lease.keepersHeard() }
+        : {}),
     };
     const judge = (snapshot: Snapshot) => decide(snapshot, this.#clock.now(), this.#lastHeard, settings);
     const { snapshot } = this.#state;
@@ -177,7 +250,10 @@ export class Loop {
     return true;
   }
 
-  #dispatch(): void {
+  /** Sends what changed. Nothing is ordered while it is not known that this controller could commit. */
+  async #dispatch(): Promise<void> {
+    if (this.#dirty !== 'all' && this.#dirty.size === 0) return;
+    if (!(await this.#state.confirm())) return;
     const { snapshot } = this.#state;
     const hosts = this.#dirty === 'all' ? [...this.#links.keys()] : [...this.#dirty];
     this.#dirty = new Set();
@@ -206,6 +282,15 @@ export class Loop {
       for (const { kind, id } of news.change.remove) if (kind === 'host') this.#lastHeard.delete(id);
     }
     this.wake();
+  }
+
+  /** Another controller leads: what was heard here says nothing about the time to come. */
+  #forget(): void {
+    this.#listeningSinceAt = undefined;
+    this.#lastHeard.clear();
+    this.#reports.clear();
+    this.#sent.clear();
+    this.#dirty = 'all';
   }
 
   #touch(hosts: Iterable<Uuid>): void {

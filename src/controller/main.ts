@@ -2,15 +2,21 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VirgaError } from '../core/errors.ts';
-import type { Instant } from '../core/model/resource.ts';
+import type { Uuid } from '../core/model/resource.ts';
+import { bootClock } from '../effects/boottime.ts';
 import { systemClock } from '../effects/clock.ts';
 import { durableFiles } from '../effects/files.ts';
 import { systemIds } from '../effects/ids.ts';
 import { openLog } from '../effects/log.ts';
 import { sandboxedQemuImg } from '../effects/qemu-img.ts';
+import { openWire, type WireIdentity } from '../effects/wire/index.ts';
 import type { Log } from '../ports.ts';
-import { Authority, ownNames } from './ca.ts';
-import { Backups, type BackupSettings } from './backups.ts';
+import { leadAlone } from './alone.ts';
+import { ownUrls } from './addresses.ts';
+import { importAuthority } from './authority-file.ts';
+import { Authority, ownNames, type ServerIdentity } from './ca.ts';
+import { Colleagues } from './colleagues.ts';
+import { Backups } from './backups.ts';
 import { Access, virga } from './http/access.ts';
 import { Doors, parseListen } from './http/listen.ts';
 import { warm } from './http/lists.ts';
@@ -19,56 +25,25 @@ import { buildServer } from './http/server.ts';
 import type { Services } from './http/services.ts';
 import { upgradesOf } from './http/upgrades.ts';
 import { ImageWork } from './image-work.ts';
+import { imageCopies, neededImages } from './copying.ts';
 import { openImageFiles } from './images/service.ts';
 import { Links } from './links.ts';
 import { Loop } from './loop.ts';
+import { openPatiently, type OpenedStore } from './opening.ts';
+import type { ControllerOptions, Lead, Leading, RunningController } from './options.ts';
+import { ownName, type OwnName } from './own.ts';
 import { become, findGroup, findUser, giveFolder, giveTo, type SystemUser } from './privileges.ts';
 import { SiteState } from './state.ts';
 import { StoreDoor } from './store-door.ts';
-import { openStore, type OpenDatabase } from './store/open.ts';
-import type { PgStore } from './store/store.ts';
+import { authorityPin, pinAuthority } from './store/controllers.ts';
 import { Streams } from './streams.ts';
+import { WireDoor } from './wire-door.ts';
 
-export interface ControllerOptions {
-  readonly dataDir: string;
-  /** `/run/virga/virga.sock` by default. */
-  readonly socketPath?: string;
-  /** `HOST:PORT`, or `fd:N` for an inherited listening socket; each speaks TLS. */
-  readonly listen?: readonly string[];
-  /** Names and addresses under which agents and people reach the listeners, besides this machine's own. */
-  readonly names?: readonly string[];
-  /** URLs that invitations show; made from `names` and the listeners when absent. */
-  readonly agentUrls?: readonly string[];
-  /** A PostgreSQL server; the embedded one when absent. */
-  readonly databaseUrl?: string;
-  /** Of the embedded server; see `EmbeddedOptions`. */
-  readonly runFolder?: string;
-  /** System user of the embedded server; `virga` by default. */
-  readonly databaseUser?: string;
-  readonly siteName?: string;
-  /** Becomes this system user once everything that needs root is done; not when absent or not root. */
-  readonly dropTo?: string;
-  readonly backup?: BackupSettings;
-  /** Milliseconds without a report until a host is called silent. */
-  readonly silentAfterMs?: number;
-  readonly version?: string;
-  readonly log?: Log;
-}
-
-export interface RunningController {
-  readonly socketPath: string;
-  /** Ports of the TLS listeners, in their order. */
-  readonly ports: readonly number[];
-  readonly services: Services;
-  /** Resolves when it leads for the first time. */
-  readonly leading: Promise<void>;
-  /** Rejects with what makes going on useless (a newer database, no database programs). */
-  readonly failed: Promise<never>;
-  stop(): Promise<void>;
-}
+export type { ControllerOptions, Lead, RunningController };
 
 const stopGraceMs = 3000;
-const storeRetryMs = 1000;
+/** Milliseconds between two looks whether the database would take a commit. */
+const confirmEveryMs = 125;
 const maintenanceMs = 60_000;
 /** A server certificate is made anew when so much of its life is left. */
 const renewBeforeMs = 30 * 24 * 3600 * 1000;
@@ -87,16 +62,21 @@ class Controller implements RunningController {
   readonly #log: Log;
   readonly #door = new StoreDoor();
   readonly #metrics = new Metrics();
+  readonly #wire = new WireDoor();
   readonly #stopping = new AbortController();
   readonly #state: SiteState;
   readonly #loop: Loop;
   #services: Services | undefined;
   #doors: Doors | undefined;
   #authority: Authority | undefined;
-  #identityUntil: Instant = 0;
-  #opened: (OpenDatabase & { readonly store: PgStore }) | undefined;
+  #identity: ServerIdentity | undefined;
+  #leading: Leading | undefined;
+  #own: OwnName | undefined;
+  #colleagues: Colleagues | undefined;
+  #opened: OpenedStore | undefined;
   #backups: Backups | undefined;
   #running: Promise<unknown>[] = [];
+  #copying: Promise<void> | undefined;
   #lead: () => void = () => undefined;
   #fail: (error: unknown) => void = () => undefined;
 
@@ -123,6 +103,8 @@ class Controller implements RunningController {
       log: this.#log,
       ...(options.silentAfterMs === undefined ? {} : { silentAfterMs: options.silentAfterMs }),
       onIteration: (ms) => this.#metrics.iteration(ms),
+      lease: () => this.#leading?.lease,
+      onReport: (report) => this.#metrics.report(report),
     });
   }
 
@@ -144,6 +126,9 @@ class Controller implements RunningController {
     // Passable, since the embedded database runs as its own user in a folder below; what is in it is closed.
     await mkdir(dataDir, { recursive: true, mode: 0o711 });
     const user = dropTo !== undefined && process.getuid?.() === 0 ? await findUser(dropTo) : undefined;
+    const { authority } = this.#options;
+    if (authority) await importAuthority(dataDir, authority.path, authority.decryption);
+    this.#own = await ownName(dataDir, systemIds);
     const gid = await findGroup('virga');
     this.#doors = await Doors.open(this.socketPath, listen.map(parseListen), gid === undefined ? undefined : { gid });
     try {
@@ -153,7 +138,14 @@ class Controller implements RunningController {
       await this.stop();
       throw error;
     }
-    this.#running = [this.#openStore(), this.#loop.run(this.#stopping.signal), this.#maintain()];
+    const { signal } = this.#stopping;
+    this.#running = [
+      this.#openStore(),
+      this.#leading?.run(signal) ?? Promise.resolve(),
+      this.#loop.run(signal),
+      this.#confirm(),
+      this.#maintain(),
+    ];
   }
 
   /** Ends everything; guests run on. Safe to call twice. */
@@ -165,7 +157,8 @@ class Controller implements RunningController {
     services?.links.close();
     await this.#doors?.close(stopGraceMs);
     await services?.images.close();
-    await Promise.allSettled(this.#running);
+    await Promise.allSettled([...this.#running, this.#copying]);
+    await this.#wire.close();
     await this.#opened?.close();
     this.#log.info('stopped');
   }
@@ -192,8 +185,26 @@ class Controller implements RunningController {
         log: this.#log.child({ part: 'images' }),
       },
     );
-    const services = this.#wire(files);
+    const { own, colleagues } = this.#meet();
+    const { lead = leadAlone } = this.#options;
+    this.#leading = lead({
+      controllerId: own.id,
+      controllerName: own.name,
+      state: this.#state,
+      store: this.#door,
+      loop: this.#loop,
+      wire: this.#wire,
+      boot: bootClock(),
+      ...this.#world,
+    });
+    this.#colleagues = colleagues;
+    const services = this.#wire(files, colleagues);
     this.#services = services;
+    this.#state.onLeadership(() => services.links.update());
+    const caller = (): { readonly identity: ServerIdentity; readonly ca: string } | undefined =>
+      this.#identity && this.#authority && { identity: this.#identity, ca: this.#authority.pem };
+    const copies = imageCopies({ folder, files, state: this.#state, colleagues, own: caller, ...this.#world });
+    this.#copying = copies.run(this.#stopping.signal);
     this.#metrics.watch({
       state: this.#state,
       links: () => services.links.count,
@@ -211,7 +222,20 @@ class Controller implements RunningController {
     if (this.#authority) await this.#identify();
   }
 
-  #wire(files: Services['files']): Services {
+  #meet(): { readonly own: OwnName; readonly colleagues: Colleagues } {
+    const own = this.#own;
+    if (!own) throw new TypeError('it has no id yet');
+    const colleagues = new Colleagues({
+      ...own,
+      urls: () => this.#urls(),
+      clock: systemClock,
+      log: this.#log,
+      changed: () => this.#services?.links.announce(),
+    });
+    return { own, colleagues };
+  }
+
+  #wire(files: Services['files'], colleagues: Colleagues): Services {
     const state = this.#state;
     const loop = this.#loop;
     const shared = this.#world;
@@ -222,6 +246,11 @@ class Controller implements RunningController {
       log: this.#log,
       version,
       siteId: () => state.snapshot.site.id,
+      epoch: () => (state.leadership === 'leading' ? state.epoch?.number : undefined),
+      host: (id) => state.snapshot.get('host', id),
+      controllerId: this.#own?.id ?? '',
+      controllers: () => colleagues.urls,
+      leader: () => colleagues.leader,
     });
     return {
       ...shared,
@@ -234,13 +263,13 @@ class Controller implements RunningController {
       streams: new Streams({ links, ...shared }),
       files,
       images: new ImageWork({ state, files, ...shared, actor: virga }),
-      access: new Access({ state, clock: systemClock, log: this.#log }),
+      access: new Access({ state, siteId: () => this.#siteAuthority().siteId, clock: systemClock, log: this.#log }),
       metrics: this.#metrics,
-      authority: () => {
-        if (!this.#authority) throw new VirgaError('not_leading');
-        return this.#authority;
-      },
-      agentUrls: () => this.#agentUrls(),
+      authority: () => this.#siteAuthority(),
+      leader: () => (state.epoch ? undefined : colleagues.leader),
+      storedImages: async () => (state.leadership === 'leading' ? neededImages(state) : []),
+      agentUrls: () => this.#urls(),
+      ...(this.#leading?.lease ? { lease: this.#leading.lease } : {}),
       backup: async (request) => {
         if (!this.#backups) throw new VirgaError('store_unavailable', { detail: 'it is starting' });
         return this.#backups.stream(request);
@@ -248,60 +277,110 @@ class Controller implements RunningController {
     };
   }
 
+  #siteAuthority(): Authority {
+    if (!this.#authority) throw new VirgaError('not_leading');
+    return this.#authority;
+  }
+
   /** The state is here. A new site gets its authority now, because now it has its id. */
   async #loaded(): Promise<void> {
     const { site } = this.#state.snapshot;
-    if (!this.#authority) {
+    if (!this.#authority && (await this.#mayMakeAuthority())) {
       this.#authority = await Authority.create(this.#options.dataDir, site.id, site.name, systemClock.now());
       await this.#identify();
       this.#log.info('made the certificate authority of the site', { pin: this.#authority.pin });
     }
-    if (this.#authority.siteId !== site.id) {
-      const detail = 'The certificate authority in the data folder is of another site than the database';
-      return this.#fail(new VirgaError('setup', { detail, how: 'Restore both from one backup.' }));
-    }
+    if (!this.#authority || !(await this.#sameAuthority(this.#authority, site.id))) return;
     this.#lead();
     await warm(this.#state.snapshot, this.#stopping.signal);
+  }
+
+  /** Two authorities on one site would be two sites. */
+  async #mayMakeAuthority(): Promise<boolean> {
+    const pin = this.#opened && (await authorityPin(this.#opened.database));
+    if (pin === undefined) return true;
+    this.#fail(
+      new VirgaError('setup', {
+        detail: 'This site has a certificate authority, and the data folder of this controller has none',
+        how: 'Take it along: on the other controller "virga controller export-authority FILE", here --authority FILE.',
+      }),
+    );
+    return false;
+  }
+
+  async #sameAuthority(authority: Authority, siteId: string): Promise<boolean> {
+    const pin = this.#opened ? await pinAuthority(this.#opened.database, authority.pin) : authority.pin;
+    if (authority.siteId === siteId && pin === authority.pin) return true;
+    const detail = 'The certificate authority in the data folder is of another site than the database';
+    this.#fail(new VirgaError('setup', { detail, how: 'Restore both from one backup.' }));
+    return false;
   }
 
   async #identify(): Promise<void> {
     if (!this.#authority || !this.#doors) return;
     const listened = this.#doors.addresses.map(({ address }) => address);
     const names = ownNames([...(this.#options.names ?? []), ...listened]);
-    const identity = await this.#authority.serverIdentity(names, systemClock.now());
-    this.#doors.identify(identity, this.#authority.pem);
-    this.#identityUntil = identity.expiresAt;
+    this.#identity = await this.#authority.serverIdentity(names, systemClock.now(), this.#own?.id);
+    this.#doors.identify(this.#identity, this.#authority.pem);
+    await this.#openWire({ ...this.#identity, ca: this.#authority.pem }, this.#authority.siteId);
   }
 
-  /** Tries until the database is there; what no waiting can mend ends the controller. */
+  async #openWire(identity: WireIdentity, siteId: Uuid): Promise<void> {
+    if (this.#wire.opened || !this.#own) return this.#wire.use(identity);
+    // Keepers answer to where they were asked from, so any port will do.
+    const ways = { self: this.#own.id, siteId, listen: ['0.0.0.0:0'] };
+    this.#wire.open(await openWire({ ...ways, identity, clock: bootClock(), log: this.#log.child({ part: 'wire' }) }));
+  }
+
+  /** What no waiting can mend ends the controller. */
   async #openStore(): Promise<void> {
     const { dataDir, databaseUrl, databaseUser, runFolder, siteName = 'virga' } = this.#options;
     const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      try {
-        const opened = await openStore({
+    try {
+      const opened = await openPatiently(
+        {
           data: dataDir,
           log: this.#log.child({ part: 'store' }),
           newSite: { id: systemIds.uuid(), name: siteName },
+          ...(this.#own ? { controllerId: this.#own.id } : {}),
           ...(databaseUrl === undefined ? {} : { databaseUrl }),
           ...(runFolder === undefined ? {} : { runFolder }),
           ...(databaseUser === undefined ? {} : { user: databaseUser }),
-        });
-        this.#opened = opened;
-        this.#door.open(opened.store);
-        this.#loop.wake();
-        const backups = new Backups(opened.database, dataDir, this.#world, this.#options.backup);
-        await backups.sweep();
-        this.#backups = backups;
-        this.#running.push(this.leading.then(async () => backups.run(signal)));
-        return;
-      } catch (error) {
-        this.#complain('the database could not be opened', error);
-        const code = error instanceof VirgaError ? error.code : 'internal';
-        if (code !== 'store_unavailable') return this.#fail(error);
-        this.#door.closed((error as Error).message);
-        await systemClock.sleep(storeRetryMs, signal).catch(() => undefined);
-      }
+        },
+        this.#world,
+        (why) => this.#door.closed(why),
+        signal,
+      );
+      if (!opened) return;
+      this.#opened = opened;
+      this.#door.open(opened.store);
+      if (this.#colleagues) this.#running.push(this.#colleagues.run(opened.database, signal));
+      const backups = new Backups(opened.database, dataDir, this.#world, this.#options.backup);
+      await backups.sweep();
+      this.#backups = backups;
+      this.#running.push(this.#once(async () => backups.run(signal)));
+    } catch (error) {
+      this.#complain('the database cannot be used', error);
+      this.#fail(error);
+    }
+  }
+
+  /** Does that when it has led once, unless it is stopped before. */
+  async #once(work: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stopping;
+    const stopped = new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await Promise.race([this.leading, stopped]);
+    if (!signal.aborted) await work();
+  }
+
+  /** Keeps knowing whether a commit would be taken. */
+  async #confirm(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await this.#state.confirm();
+      await systemClock.sleep(confirmEveryMs, signal).catch(() => undefined);
     }
   }
 
@@ -312,7 +391,7 @@ class Controller implements RunningController {
       await systemClock.sleep(maintenanceMs, signal).catch(() => undefined);
       if (signal.aborted) return;
       try {
-        if (systemClock.now() > this.#identityUntil - renewBeforeMs) await this.#identify();
+        if (systemClock.now() > (this.#identity?.expiresAt ?? 0) - renewBeforeMs) await this.#identify();
         while (this.#opened && !signal.aborted && (await this.#opened.store.prune()).more);
       } catch (error) {
         this.#complain('maintenance failed', error);
@@ -320,15 +399,8 @@ class Controller implements RunningController {
     }
   }
 
-  #agentUrls(): readonly string[] {
-    const { agentUrls, names } = this.#options;
-    if (agentUrls) return agentUrls;
-    return (this.#doors?.addresses ?? []).flatMap(({ address, port, family }) => {
-      const every = address === '::' || address === '0.0.0.0';
-      const hosts = names && names.length > 0 ? names : every ? ownNames().slice(1) : [address];
-      const usable = hosts.filter((each) => !every || !/^(127\.|::1$|fe80:)/.test(each));
-      return usable.map((each) => `https://${each.includes(':') && family === 'IPv6' ? `[${each}]` : each}:${port}`);
-    });
+  #urls(): readonly string[] {
+    return ownUrls(this.#options, this.#doors?.addresses ?? []);
   }
 
   #complain(message: string, error: unknown): void {

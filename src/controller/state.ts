@@ -3,16 +3,19 @@
  * state, written to the store, and only then visible. Knows nothing but ports, so the simulator runs the same code.
  */
 import { VirgaError } from '../core/errors.ts';
-import type { Uuid } from '../core/model/resource.ts';
+import { compareEpochs } from '../core/ha/epoch.ts';
+import { noEpoch, type Epoch } from '../core/ha/types.ts';
 import type { Change, SiteEvent, Snapshot } from '../core/model/snapshot.ts';
-import type { Clock, CommitResult, Expectation, IdempotencyRecord, Log, Store } from '../ports.ts';
+import type { Clock, CommitResult, Expectation, IdempotencyRecord, LoadedState, Log, Store } from '../ports.ts';
+import { expectations, isEmpty, touchedBy, type Touched } from './changes.ts';
 import { Mirror } from './store/mirror.ts';
 
 /**
- * `starting`: never led yet · `leading` · `reloading`: the outcome of a commit is unknown, or the store was away; loads
- * again before anything else · `displaced`: another controller leads; final for this process.
+ * `starting`: nobody has said yet whether it leads · `standby`: another controller leads, or nobody · `leading` ·
+ * `reloading`: it leads, but the outcome of a commit is unknown, the store was away, or it has not loaded yet; loads
+ * before anything else.
  */
-export type Leadership = 'starting' | 'leading' | 'reloading' | 'displaced';
+export type Leadership = 'starting' | 'standby' | 'leading' | 'reloading';
 
 /** What a pure request or decision gives back. `expect` beyond what is written is what the decision stands on. */
 export interface Decision {
@@ -35,9 +38,6 @@ export type News =
   /** The state was loaded anew; anything may have changed. */
   | { readonly type: 'loaded'; readonly revision: number };
 
-/** Hosts whose assignment may have changed; `all` when a network, an image or the site itself changed. */
-export type Touched = 'all' | ReadonlySet<Uuid>;
-
 export interface StateOptions {
   readonly store: Store;
   readonly clock: Clock;
@@ -53,8 +53,10 @@ const maxTries = 8;
 /** Events kept in memory for those who follow the record. */
 const keptEvents = 2000;
 /** Milliseconds between attempts to load again: first and longest. */
-const firstRetryMs = 250;
-const longestRetryMs = 5000;
+const firstRetryMs = 100;
+const longestRetryMs = 1000;
+/** Milliseconds after the last commit until the store is asked whether it would take one. */
+const confirmAfterMs = 450;
 
 export class SiteState {
   readonly #store: Store;
@@ -62,7 +64,11 @@ export class SiteState {
   readonly #log: Log;
   readonly #options: StateOptions;
   readonly #listeners = new Set<(news: News) => void>();
+  readonly #leadershipListeners = new Set<(leadership: Leadership) => void>();
+  readonly #outbidListeners = new Set<(number: number) => void>();
   #leadership: Leadership = 'starting';
+  #claim: Epoch | undefined;
+  #committedAt: number | undefined;
   #mirror: Mirror | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #waiting = 0;
@@ -87,13 +93,81 @@ export class SiteState {
     return this.#waiting;
   }
 
+  /** The epoch under which it leads or is about to. */
+  get epoch(): Epoch | undefined {
+    return this.#claim;
+  }
+
+  /**
+   * When the last commit, load or confirmation under the present epoch was sent that then succeeded (monotonic
+   * milliseconds); undefined: none yet.
+   */
+  get committedAt(): number | undefined {
+    return this.#committedAt;
+  }
+
   /**
    * The newest known state. While the database is away it is what was known last.
-   * @throws VirgaError not_leading before the first load and after another controller took over.
+   * @throws VirgaError not_leading unless it leads and has loaded
    */
   get snapshot(): Mirror {
-    if (!this.#mirror || this.#leadership === 'displaced') throw new VirgaError('not_leading');
+    if (!this.#mirror) throw notLeading();
     return this.#mirror;
+  }
+
+  /**
+   * Leads under this epoch, or stands by (`undefined`): from this moment on nothing more is decided under the old one.
+   * Resolves when the state is loaded or the first attempt failed, and never rejects: the loop tries again.
+   */
+  async claim(epoch: Epoch | undefined): Promise<void> {
+    if (epoch === undefined) return this.#stand('standby');
+    if (!this.#claim || compareEpochs(epoch, this.#claim) !== 0) {
+      this.#stand('reloading', epoch);
+    }
+    try {
+      await this.ensure();
+    } catch (error) {
+      this.#log.info('does not lead yet', { epoch: epoch.number, error: String(error) });
+    }
+  }
+
+  /**
+   * Asks the store, when nothing was committed lately, whether it would take a commit under our epoch; call it several times
+   * a second. Never rejects.
+   * @returns whether it would, as far as is known.
+   */
+  async confirm(): Promise<boolean> {
+    const claim = this.#claim;
+    if (!claim || this.#leadership !== 'leading') return false;
+    const asked = this.#clock.monotonic();
+    if (this.#committedAt !== undefined && asked - this.#committedAt < confirmAfterMs) return true;
+    let epoch: Epoch;
+    try {
+      epoch = await this.#store.epoch();
+    } catch {
+      return false;
+    }
+    if (this.#claim !== claim) return false;
+    const compared = compareEpochs(epoch, claim);
+    if (compared === 0) this.#committedAt = Math.max(asked, this.#committedAt ?? asked);
+    else if (compared > 0) this.#outbid(epoch.number);
+    else this.#doubt('the store forgot our epoch');
+    return compared === 0;
+  }
+
+  /** Told when it leads, stands by, or must load again. Returns the way to stop it. */
+  onLeadership(listener: (leadership: Leadership) => void): () => void {
+    this.#leadershipListeners.add(listener);
+    return () => this.#leadershipListeners.delete(listener);
+  }
+
+  /**
+   * Told the number above which a new epoch must be to lead: the store has that one, or it lost rows that were written
+   * under it. This controller stands by from then on. Returns the way to stop it.
+   */
+  onOutbid(listener: (number: number) => void): () => void {
+    this.#outbidListeners.add(listener);
+    return () => this.#outbidListeners.delete(listener);
   }
 
   /** Called after every commit and load. Returns the way to stop it. */
@@ -110,8 +184,8 @@ export class SiteState {
   }
 
   /**
-   * Leads if it does not yet, or loads again after an unknown outcome. Cheap when all is well.
-   * @throws VirgaError store_unavailable · not_leading (displaced) · store_newer
+   * Loads the state under the claimed epoch if that is not done yet, or again after an unknown outcome. Cheap when all is well.
+   * @throws VirgaError store_unavailable · not_leading · store_newer
    */
   async ensure(): Promise<void> {
     if (this.#leadership === 'leading') return;
@@ -150,14 +224,17 @@ export class SiteState {
       const mirror = await this.#ready();
       const before = repeat && attempt === 0 ? await this.#store.idempotent(repeat.who, repeat.key) : undefined;
       if (before && repeat) return repeated(before, repeat, mirror.revision);
+      if (this.#mirror !== mirror) throw notLeading();
       const result = decide(mirror);
       if (isEmpty(result.change)) return { repeated: false, result, revision: mirror.revision };
       const answer = await this.#commit(mirror, result, repeat);
       if (answer.ok) return { repeated: false, result, revision: answer.revision };
       if (answer.why === 'idempotency' && repeat) return repeated(answer.record, repeat, mirror.revision);
-      if (answer.why === 'epoch') throw this.#displace(answer.epoch);
+      if (this.#mirror !== mirror) throw notLeading();
+      if (answer.why === 'epoch' && compareEpochs(answer.epoch, this.#claim ?? noEpoch) > 0)
+        throw this.#outbid(answer.epoch.number);
       last = answer;
-      // Under our epoch nobody else writes: the store knows something that this state does not.
+      // Under our epoch nobody else writes: the store knows something that this state does not, or forgot our epoch.
       this.#doubt(answer.why);
     }
     if (last && !last.ok && last.why === 'name-taken')
@@ -166,21 +243,25 @@ export class SiteState {
   }
 
   async #commit(mirror: Mirror, decision: Decision, repeat: Repeat | undefined): Promise<CommitResult> {
+    const claim = this.#claim;
+    if (!claim) throw notLeading();
     const started = this.#clock.monotonic();
     let answer: CommitResult;
     try {
       answer = await this.#store.commit({
         ...decision.change,
-        epoch: mirror.site.epoch,
+        epoch: claim,
         expect: expectations(mirror, decision),
         ...(repeat ? { idempotency: { ...repeat, created: decision.created ?? [] } } : {}),
       });
     } catch (error) {
       // Whether it was written is unknown: nothing may be decided before the state was loaded again.
-      this.#doubt(error instanceof VirgaError ? error.code : 'unexpected error');
+      if (this.#mirror === mirror) this.#doubt(error instanceof VirgaError ? error.code : 'unexpected error');
       throw error;
     }
-    if (answer.ok) {
+    // Who stands by meanwhile has written it all the same, but shows it to nobody.
+    if (answer.ok && this.#mirror === mirror) {
+      this.#committedAt = Math.max(started, this.#committedAt ?? started);
       this.#options.onCommitted?.(this.#clock.monotonic() - started);
       const touched = touchedBy(mirror, decision.change);
       mirror.apply(decision.change, answer.revision);
@@ -192,20 +273,20 @@ export class SiteState {
 
   async #ready(): Promise<Mirror> {
     if (this.#leadership === 'leading' && this.#mirror) return this.#mirror;
-    if (this.#leadership === 'displaced') throw new VirgaError('not_leading');
+    const claim = this.#claim;
+    if (!claim) throw notLeading();
     // Who waits behind a dead database is told at once, not after a time-out each.
     if (this.#clock.monotonic() < this.#retryAt) throw this.#lastFailure;
+    const started = this.#clock.monotonic();
     try {
-      const state = await this.#store.lead();
-      const mirror = new Mirror(state);
-      this.#mirror = mirror;
-      this.#events = [];
-      this.#leadership = 'leading';
-      this.#retryMs = firstRetryMs;
-      this.#log.info('leads', { epoch: state.site.epoch, revision: state.revision, objects: state.resources.length });
-      this.#tell({ type: 'loaded', revision: state.revision });
-      return mirror;
+      const answer = await this.#store.lead(claim);
+      if (this.#claim !== claim) throw notLeading();
+      if (!answer.ok) throw this.#outbid(answer.epoch.number);
+      // Hosts ignore what is not newer than what they have seen under one epoch.
+      if (answer.state.revision < (this.#mirror?.revision ?? 0)) throw this.#outbid(claim.number);
+      return this.#load(answer.state, started);
     } catch (error) {
+      if (this.#claim !== claim) throw error;
       this.#lastFailure = error;
       this.#retryAt = this.#clock.monotonic() + this.#retryMs;
       this.#retryMs = Math.min(longestRetryMs, this.#retryMs * 2);
@@ -213,16 +294,46 @@ export class SiteState {
     }
   }
 
-  #doubt(why: string): void {
-    this.#log.warn('loads the state again', { why });
-    this.#leadership = 'reloading';
-    this.#retryAt = Number.NEGATIVE_INFINITY;
+  #load(state: LoadedState, asked: number): Mirror {
+    const mirror = new Mirror(state);
+    this.#mirror = mirror;
+    this.#events = [];
+    this.#committedAt = asked;
+    this.#retryMs = firstRetryMs;
+    this.#log.info('leads', { epoch: state.site.epoch, revision: state.revision, objects: state.resources.length });
+    this.#become('leading');
+    this.#tell({ type: 'loaded', revision: state.revision });
+    return mirror;
   }
 
-  #displace(epoch: number): VirgaError {
-    this.#leadership = 'displaced';
-    this.#log.error('another controller leads; this one stands by until it is started again', { epoch });
-    return new VirgaError('not_leading');
+  #doubt(why: string): void {
+    this.#log.warn('loads the state again', { why });
+    this.#retryAt = Number.NEGATIVE_INFINITY;
+    this.#become('reloading');
+  }
+
+  #outbid(number: number): VirgaError {
+    this.#log.warn('the database has a higher epoch, or lost what was written under ours', { number });
+    this.#stand('standby');
+    for (const listener of this.#outbidListeners) this.#guarded(() => listener(number));
+    return notLeading();
+  }
+
+  /** Leaves the epoch that was claimed, with everything that was known under it. */
+  #stand(leadership: Leadership, claim?: Epoch): void {
+    this.#claim = claim;
+    this.#mirror = undefined;
+    this.#committedAt = undefined;
+    this.#events = [];
+    this.#retryAt = Number.NEGATIVE_INFINITY;
+    this.#retryMs = firstRetryMs;
+    this.#become(leadership);
+  }
+
+  #become(leadership: Leadership): void {
+    if (this.#leadership === leadership) return;
+    this.#leadership = leadership;
+    for (const listener of this.#leadershipListeners) this.#guarded(() => listener(leadership));
   }
 
   #keep(events: readonly SiteEvent[]): void {
@@ -231,53 +342,21 @@ export class SiteState {
   }
 
   #tell(news: News): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(news);
-      } catch (error) {
-        this.#log.error('a listener failed', { error: String(error) });
-      }
+    for (const listener of this.#listeners) this.#guarded(() => listener(news));
+  }
+
+  #guarded(listener: () => void): void {
+    try {
+      listener();
+    } catch (error) {
+      this.#log.error('a listener failed', { error: String(error) });
     }
   }
 }
 
-function isEmpty(change: Change): boolean {
-  return change.put.length === 0 && change.remove.length === 0 && change.events.length === 0 && !change.site;
-}
-
-/** What the decision says it stands on, and everything it writes as this state has it. */
-function expectations(snapshot: Snapshot, { change, expect = [] }: Decision): readonly Expectation[] {
-  const all = new Map<string, Expectation>();
-  for (const { kind, id } of [...change.put, ...change.remove])
-    all.set(`${kind}/${id}`, { kind, id, revision: snapshot.get(kind, id)?.revision });
-  for (const each of expect) all.set(`${each.kind}/${each.id}`, each);
-  return [...all.values()];
-}
+const notLeading = (): VirgaError => new VirgaError('not_leading');
 
 function repeated(record: IdempotencyRecord, repeat: Repeat, revision: number): Outcome<never> {
   if (record.requestHash !== repeat.requestHash) throw new VirgaError('idempotency_mismatch', { key: repeat.key });
   return { repeated: true, created: record.created, revision };
-}
-
-/** Hosts whose assignment may change by this; looked up before the change is applied. */
-function touchedBy(snapshot: Snapshot, change: Change): Touched {
-  const hosts = new Set<Uuid>();
-  if (change.site) return 'all';
-  for (const { kind, id } of change.remove) {
-    if (kind === 'network' || kind === 'image') return 'all';
-    if (kind === 'host') hosts.add(id);
-    const placement = kind === 'guest' ? snapshot.get('guest', id)?.status.placement : undefined;
-    if (placement) hosts.add(placement.hostId);
-  }
-  for (const resource of change.put) {
-    if (resource.kind === 'network') return 'all';
-    // An upload in progress is in no assignment.
-    if (resource.kind === 'image' && resource.status.state === 'ready') return 'all';
-    if (resource.kind === 'host') hosts.add(resource.id);
-    if (resource.kind !== 'guest') continue;
-    const before = snapshot.get('guest', resource.id)?.status.placement;
-    if (before) hosts.add(before.hostId);
-    if (resource.status.placement) hosts.add(resource.status.placement.hostId);
-  }
-  return hosts;
 }

@@ -1,7 +1,8 @@
 /** Stands where the store will be, so that the controller answers from its first moment on. */
 import { VirgaError } from '../core/errors.ts';
-import type { SiteEvent } from '../core/model/snapshot.ts';
-import type { Commit, CommitResult, EventQuery, IdempotencyRecord, LoadedState, Store } from '../ports.ts';
+import type { Epoch } from '../core/ha/types.ts';
+import type { SiteEvent, SiteFacts } from '../core/model/snapshot.ts';
+import type { Commit, CommitResult, EventQuery, IdempotencyRecord, LeadResult, Store } from '../ports.ts';
 
 export class StoreDoor implements Store {
   #store: Store | undefined;
@@ -16,8 +17,16 @@ export class StoreDoor implements Store {
     this.#why = why;
   }
 
-  async lead(): Promise<LoadedState> {
-    return this.#get().lead();
+  async lead(claim: Epoch): Promise<LeadResult> {
+    return this.#get().lead(claim);
+  }
+
+  async epoch(): Promise<Epoch> {
+    return this.#get().epoch();
+  }
+
+  async voters(): Promise<SiteFacts['voters']> {
+    return this.#get().voters();
   }
 
   async commit(commit: Commit): Promise<CommitResult> {

@@ -1,9 +1,12 @@
 /** What one host is told: everything that should be there, derived from the state alone. */
+import { isHa } from './ha/eligible.ts';
 import type { Assignment, AssignedImage, AssignedNetwork, GuestOrder } from './model/assignment.ts';
 import type { Guest } from './model/guest.ts';
-import type { HostStatus } from './model/host.ts';
+import type { Host, Leaving } from './model/host.ts';
 import type { Uuid } from './model/resource.ts';
 import type { Snapshot } from './model/snapshot.ts';
+import { inSession } from './guest-orders.ts';
+import { wantsOn } from './model/states.ts';
 import { byName, compareText, same } from './util.ts';
 
 /**
@@ -12,15 +15,22 @@ import { byName, compareText, same } from './util.ts';
  */
 export type AssignmentContent = Omit<Assignment, 'generation'>;
 
-/** Undefined: there is no such host. Lists are sorted, so that equal states give equal assignments. */
-export function assignmentFor(snapshot: Snapshot, hostId: Uuid): AssignmentContent | undefined {
+/**
+ * Undefined: there is no such host. Lists are sorted, so that equal states give equal assignments. `barred`: true for a
+ * highly available guest that must not be started anew yet (host-lease, rule 9); absent: nobody is.
+ */
+export function assignmentFor(
+  snapshot: Snapshot,
+  hostId: Uuid,
+  barred?: (guest: Guest) => boolean,
+): AssignmentContent | undefined {
   const host = snapshot.get('host', hostId);
   if (!host) return undefined;
   const guests: GuestOrder[] = [];
   const networkIds = new Set<Uuid>();
   const imageIds = new Set<Uuid>();
   for (const guest of snapshot.guestsOn(hostId)) {
-    const order = orderFor(guest);
+    const order = orderFor(guest, host, barred);
     guests.push(order);
     if (order.want === 'remove') continue;
     for (const nic of guest.spec.nics) networkIds.add(nic.networkId);
@@ -46,8 +56,10 @@ export function sameAssignment(a: AssignmentContent | undefined, b: AssignmentCo
   return same({ ...a, generation: 0 }, { ...b, generation: 0 });
 }
 
-function orderFor(guest: Guest): GuestOrder {
+/** `host`: the one that it is placed on; absent: it only removes. */
+function orderFor(guest: Guest, host?: Host, barred?: (guest: Guest) => boolean): GuestOrder {
   const { spec } = guest;
+  const ha = isHa(guest);
   return {
     id: guest.id,
     name: guest.name,
@@ -56,9 +68,11 @@ function orderFor(guest: Guest): GuestOrder {
     owner: guest.owner,
     community: guest.community,
     want: wantOf(guest),
-    power: spec.power,
+    power: wantsOn(guest) ? 'on' : 'off',
     paused: spec.paused,
     held: spec.held !== undefined,
+    ...(ha ? { ha } : {}),
+    ...(ha && host && (barred?.(guest) === true || !inSession(guest, host)) ? { barred: true } : {}),
     ...(spec.image ? { image: spec.image } : {}),
     cpus: spec.cpus,
     maxCpus: spec.maxCpus,
@@ -87,7 +101,7 @@ function wantOf(guest: Guest): GuestOrder['want'] {
 }
 
 /** The order to remove what is left of a guest that lives elsewhere now, or not at all any more. */
-function leavingOrder(snapshot: Snapshot, left: NonNullable<HostStatus['leaving']>[number]): GuestOrder {
+function leavingOrder(snapshot: Snapshot, left: Leaving): GuestOrder {
   const guest = snapshot.get('guest', left.id);
   const { id, name, generation } = left;
   const gone = { want: 'remove', power: 'off', paused: false, held: false, nics: [], snapshots: [] } as const;

@@ -117,10 +117,20 @@ export const errorRegistry = {
     message: 'There is no foreign domain "{name}" on the host "{host}"',
     hint: 'See what runs there: virga host show {host}',
   },
+  host_alive: {
+    status: 409,
+    message: 'The host "{name}" is not dead: {detail}',
+    hint: 'Switch it off first, or let its fence device do so: virga host fence {name}',
+  },
   host_not_lost: {
     status: 409,
     message: 'The host "{name}" is {state} and carries {guests} guests',
     hint: 'Remove its guests first; or, if the machine is gone for ever: virga host remove {name} --lost',
+  },
+  host_not_over: {
+    status: 409,
+    message: 'The host "{name}" is {state}: what ran there under its lease may still run',
+    hint: 'Wait until it is lost, or say that it is dead: virga host declare-dead {name}',
   },
   confirmation_required: {
     status: 422,
@@ -179,6 +189,11 @@ export const errorRegistry = {
     hint: 'Run the newer version of Virga, or restore a backup made by this one.',
   },
   not_leading: { status: 503, message: 'This controller does not lead', hint: 'Try again in a moment.' },
+  standby: {
+    status: 503,
+    message: 'This controller stands by; {leader} leads',
+    hint: 'Ask that one: virga --url {leader} …, or a context of it.',
+  },
   overloaded: { status: 503, message: 'Too many {what} at once (limit {limit})', hint: 'Try again in a moment.' },
   host_unreachable: {
     status: 503,

@@ -9,6 +9,8 @@
 import type { HostAction, GuestStep, StopReason } from './host/actions.ts';
 import type { GuestJournal } from './host/journal.ts';
 import { newJournal } from './host/journal.ts';
+import { bringIn, clearFirst, holdsStill, lostOrder, planAdmission, whyNotStart } from './host/lease-plan.ts';
+import { neverRan } from './host/observe.ts';
 import type { EngineGuestView, HostView } from './host/view.ts';
 import type { Assignment, GuestOrder } from './model/assignment.ts';
 import type { Instant, Uuid } from './model/resource.ts';
@@ -22,13 +24,15 @@ export const askAgainMs = 5000;
  */
 export const creationMs = 60_000;
 
-interface Context {
+export interface PlanContext {
   readonly assignment: Assignment;
   readonly view: HostView;
   readonly now: Instant;
 }
+type Context = PlanContext;
 
-type Step = (GuestStep & { readonly reason: string }) | Waiting;
+export type PlanStep = (GuestStep & { readonly reason: string }) | Waiting;
+type Step = PlanStep;
 interface Waiting {
   readonly do: 'wait';
   readonly until?: Instant;
@@ -101,10 +105,12 @@ export function planGuest(
   if (order.held) return settled(order, journal, 'it is held');
   if (order.want === 'remove') return planRemove(order, journal, seen, context);
   if (journal.gone && journal.gone.generation >= order.generation) return undefined;
+  const lost = lostOrder(order, journal, seen, context);
+  if (lost) return lost;
   if (order.want === 'release') return planRelease(order, journal, seen);
   if (order.adopted && !journal.adopted && !seen) return { do: 'adopt', reason: 'it is to be taken over' };
-  if (journal.freezing) return { do: 'settle-snapshot', running: alive(seen), reason: 'a snapshot was cut short' };
   if (alive(seen)) return planAlive(order, journal, seen, context);
+  if (journal.freezing) return { do: 'settle-snapshot', running: false, reason: 'a snapshot was cut short' };
   const creatingUntil = seen && journal.starting ? journal.starting.at + creationMs : 0;
   if (creatingUntil > context.now) return { do: 'wait', until: creatingUntil, reason: 'the engine is creating it' };
   return planDown(order, journal, context);
@@ -121,12 +127,17 @@ function planRemove(
   order: GuestOrder,
   journal: GuestJournal,
   seen: EngineGuestView | undefined,
-  { assignment }: Context,
+  context: Context,
 ): Step | undefined {
-  if (assignment.destroyNothing) return { do: 'wait', reason: 'nothing is destroyed until the restore is reviewed' };
-  if (alive(seen)) return { do: 'destroy', why: 'remove', reason: 'it is to be removed' };
-  if (journal.gone && journal.gone.generation >= order.generation) return undefined;
-  return { do: 'remove', reason: 'it is to be removed' };
+  if (context.assignment.destroyNothing)
+    return { do: 'wait', reason: 'nothing is destroyed until the restore is reviewed' };
+  const done = journal.gone !== undefined && journal.gone.generation >= order.generation;
+  if (done && !alive(seen)) return undefined;
+  const clear = clearFirst(journal, seen, context);
+  if (clear && !context.view.keeper)
+    return { do: 'wait', reason: 'it is to be removed, and the keeper does not answer' };
+  if (alive(seen)) return { do: 'destroy', why: 'remove', clear, reason: 'it is to be removed' };
+  return { do: 'remove', clear, reason: 'it is to be removed' };
 }
 
 function planRelease(order: GuestOrder, journal: GuestJournal, seen: EngineGuestView | undefined): Step | undefined {
@@ -143,10 +154,34 @@ function planAlive(
   context: Context,
 ): Step | undefined {
   const down = whyDown(order, journal, context);
+  if (neverRan(journal, seen)) return planAdmission(order, journal, down !== undefined, context);
+  const still = holdsStill(seen, context);
+  if (still) return planStill(order, journal, seen, { down, still }, context);
+  if (journal.freezing) return { do: 'settle-snapshot', running: true, reason: 'a snapshot was cut short' };
   if (down) return bringDown(order, journal, seen, down, context);
+  const entering = bringIn(order, journal, seen, context);
+  if (entering) return entering;
+  return planCalm(order, journal, seen);
+}
+
+function planCalm(order: GuestOrder, journal: GuestJournal, seen: EngineGuestView): Step | undefined {
   if (seen.state === 'running' && order.paused) return { do: 'pause', reason: 'it should be paused' };
   if (seen.state === 'paused' && !order.paused) return { do: 'resume', reason: 'it should not be paused' };
   return planSnapshots(order, journal, true) ?? planSizes(order, journal) ?? whenSettled(order, journal);
+}
+
+/** Whatever asks a guest that is (about to be) frozen hangs: it is ended through the keeper, or left alone. */
+function planStill(
+  order: GuestOrder,
+  journal: GuestJournal,
+  seen: EngineGuestView,
+  { down, still }: { readonly down: StopReason | undefined; readonly still: string },
+  context: Context,
+): Step {
+  if (down && seen.frozen && context.view.keeper)
+    return { do: 'destroy', why: down, clear: true, reason: `it is to be ended, and ${still}` };
+  const calm = down || journal.freezing ? undefined : planCalm(order, journal, seen);
+  return calm?.do === 'settle' ? calm : { do: 'wait', reason: still };
 }
 
 /** What an order wants of a running guest that needs it down first. */
@@ -164,15 +199,15 @@ function bringDown(
   why: StopReason,
   { now }: Context,
 ): Step {
-  if (why === 'rebuild') return { do: 'destroy', why, reason: 'its disk begins anew' };
-  if (why === 'revert') return { do: 'destroy', why, reason: 'its disk goes back to a snapshot' };
+  if (why === 'rebuild') return { do: 'destroy', why, clear: false, reason: 'its disk begins anew' };
+  if (why === 'revert') return { do: 'destroy', why, clear: false, reason: 'its disk goes back to a snapshot' };
   const verb = why === 'reboot' ? 'rebooted' : 'stopped';
   if (seen.state === 'io-error')
-    return { do: 'destroy', why, reason: `it is to be ${verb}, and stands at a disk error` };
+    return { do: 'destroy', why, clear: false, reason: `it is to be ${verb}, and stands at a disk error` };
   const { stopping } = journal;
   const forceAt = stopping && stopping.why === why ? stopping.since + order.graceSeconds * 1000 : undefined;
   if (forceAt !== undefined && now >= forceAt)
-    return { do: 'destroy', why, reason: `it did not stop within ${order.graceSeconds} s` };
+    return { do: 'destroy', why, clear: false, reason: `it did not stop within ${order.graceSeconds} s` };
   if (seen.state === 'paused') return { do: 'resume', reason: `it is to be ${verb}, and must run to stop in order` };
   if (!stopping || stopping.why !== why) return { do: 'shutdown', why, reason: `it is to be ${verb}` };
   const askAt = stopping.askedAt + askAgainMs;
@@ -230,6 +265,8 @@ function startIfDue(order: GuestOrder, journal: GuestJournal, context: Context):
   if (journal.failures.gaveUp) return { do: 'wait', reason: 'it failed too often in a row; it waits for a person' };
   const missing = missingForStart(order, context);
   if (missing) return { do: 'wait', reason: missing };
+  const barred = whyNotStart(order, context);
+  if (barred) return { do: 'wait', ...barred };
   const freshDisk =
     order.image !== undefined && (journal.active === undefined || (order.diskMode === 'fresh' && !journal.rebooting));
   return { do: 'start', freshDisk, again: cause.again, reason: cause.reason };
@@ -248,6 +285,7 @@ export function whyStart(order: GuestOrder, journal: GuestJournal): StartCause |
   if (journal.stoppedByOrder) return { reason: 'what it was stopped for is over', again: false };
   if (!exit) return { reason: 'it should be on', again: false };
   if (exit.reason === 'host-reboot') return { reason: 'its host came up again', again: false };
+  if (exit.reason === 'lease-lost') return { reason: 'its host may run it again', again: false };
   if (order.restart === 'always') return { reason: `it ended (${exit.reason})`, again: true };
   if (order.restart === 'never' || exit.reason === 'shutdown') return undefined;
   return { reason: `it failed (${exit.reason})`, again: true };

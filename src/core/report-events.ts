@@ -47,6 +47,7 @@ export function guestEvents(before: Guest, after: Guest, host: Host, now: Instan
   const details = [
     ...exits(before, after, host),
     ...starts(before, after, host),
+    ...freezes(before, after, host),
     ...errors(before, after, host),
     ...snapshots(before, after),
   ];
@@ -60,6 +61,7 @@ const endings: Readonly<Record<ExitReason, { readonly severity: NewEvent['severi
   crashed: { severity: 'error', says: 'crashed' },
   failed: { severity: 'error', says: 'failed' },
   'host-reboot': { severity: 'warning', says: 'ended when its host went down' },
+  'lease-lost': { severity: 'warning', says: 'was ended because the lease of its host was over' },
   unknown: { severity: 'warning', says: 'ended, nobody saw how' },
 };
 
@@ -106,6 +108,23 @@ function starts(before: Guest, after: Guest, host: Host): readonly Details[] {
       evidence: { host: host.name, restarts: seen.restarts },
     },
   ];
+}
+
+function freezes(before: Guest, after: Guest, host: Host): readonly Details[] {
+  const [was, is] = [before.status.observed?.frozen === true, after.status.observed?.frozen === true];
+  if (was === is) return [];
+  const evidence = { host: host.name };
+  return is
+    ? [
+        {
+          type: 'guest.frozen',
+          severity: 'warning',
+          message: `${after.name} stands frozen on ${host.name}`,
+          cause: 'its host hears no majority of the voters',
+          evidence,
+        },
+      ]
+    : [{ type: 'guest.thawed', severity: 'info', message: `${after.name} goes on, on ${host.name}`, evidence }];
 }
 
 function errors(before: Guest, after: Guest, host: Host): readonly Details[] {

@@ -1,11 +1,14 @@
 /** What a host says of itself becomes state: only what changed in meaning is written, with its cause. */
-import { nextOrder, restated, stateEvent } from './guest-orders.ts';
-import type { GuestReport, HostReport } from './model/assignment.ts';
-import { withConditions } from './model/conditions.ts';
+import { marked, nextOrder, restated, stateEvent } from './guest-orders.ts';
+import { isHa } from './ha/eligible.ts';
+import { isDown } from './ha/fail-back.ts';
+import { exhausted, exhaustedWhy, noted, restartsExhausted } from './ha/recovery.ts';
+import { Ledger } from './ledger.ts';
+import type { GuestReport, HostReport, LeaseReport } from './model/assignment.ts';
 import type { Guest } from './model/guest.ts';
-import type { Host, HostStatus } from './model/host.ts';
-import type { Instant, Kind, Uuid } from './model/resource.ts';
-import type { AnyResource, Change, NewEvent, Snapshot } from './model/snapshot.ts';
+import type { Host, HostStatus, KeeperFacts } from './model/host.ts';
+import type { Instant, Uuid } from './model/resource.ts';
+import type { Change, Snapshot } from './model/snapshot.ts';
 import { guestEvents, hostEvents } from './report-events.ts';
 import { guestMeans, hostMeans } from './report-meaning.ts';
 import type { Expected } from './requests/result.ts';
@@ -29,6 +32,9 @@ export function receiveReport(snapshot: Snapshot, hostId: Uuid, report: HostRepo
   if (!host) return ignoring('the host is not of this site');
   if (report.hostId !== hostId) return ignoring('the report is of another host');
   const known = host.status.session;
+  const over = host.status.loss?.session.number;
+  if (over !== undefined && report.session.number <= over)
+    return ignoring(`the report is of session ${report.session.number}, and sessions up to ${over} are over`);
   if (known && report.session.number < known.number)
     return ignoring(`the report is of session ${report.session.number}, the host is in session ${known.number}`);
   const intake = new Intake(snapshot, report, now);
@@ -47,16 +53,14 @@ class Intake {
   readonly #report: HostReport;
   readonly #now: Instant;
   readonly #gone: ReadonlyMap<Uuid, number>;
-  readonly #put: AnyResource[] = [];
-  readonly #remove: { kind: Kind; id: Uuid }[] = [];
-  readonly #events: NewEvent[] = [];
-  readonly #expect: Expected[] = [];
+  readonly #ledger: Ledger;
   #host: Host | undefined;
 
   constructor(snapshot: Snapshot, report: HostReport, now: Instant) {
     this.#snapshot = snapshot;
     this.#report = report;
     this.#now = now;
+    this.#ledger = new Ledger(now);
     this.#gone = new Map(report.gone.map((each) => [each.id, each.generation] as const));
   }
 
@@ -67,8 +71,8 @@ class Intake {
       return;
     }
     this.#host = next;
-    this.#write(next);
-    this.#events.push(...hostEvents(host, next, this.#now));
+    this.#ledger.put(next);
+    this.#ledger.events(...hostEvents(host, next, this.#now));
   }
 
   /** All guests that are placed here: those that the report lists, and those that wait for a first sight. */
@@ -89,29 +93,52 @@ class Intake {
 
   #drop(guest: Guest, host: Host): void {
     const released = guest.deletionAt === undefined;
-    this.#remove.push({ kind: 'guest', id: guest.id });
-    this.#expect.push({ kind: 'guest', id: guest.id, revision: guest.revision });
-    this.#events.push({
-      eventAt: this.#now,
+    this.#ledger.remove(guest);
+    this.#ledger.event(guest, {
       type: released ? 'guest.released' : 'guest.deleted',
       severity: 'info',
-      subject: { kind: 'guest', id: guest.id, name: guest.name },
       message: released
         ? `${guest.name} was given back on ${host.name}`
         : `${guest.name} was removed from ${host.name}`,
-      who: 'virga',
       evidence: { host: host.name },
     });
   }
 
   #guest(guest: Guest, seen: GuestReport | undefined, host: Host): void {
-    const looked = inSession(seen ? observed(guest, seen) : guest, this.#report);
-    const next = restated(forgetSnapshots(looked), host, this.#now);
+    const { epoch } = this.#snapshot.site;
+    const looked = proved(ofSession(seen ? observed(guest, seen, this.#now) : guest, this.#report));
+    const next = restated(this.#limited(forgetSnapshots(this.#orderedAnew(looked), epoch), host), host, this.#now);
     if (next === guest) return;
-    this.#write(next, host);
-    this.#events.push(...guestEvents(guest, next, host, this.#now));
+    this.#ledger.put(next, host);
+    this.#ledger.events(...guestEvents(guest, next, host, this.#now));
     const event = stateEvent(guest, next, host, this.#now);
-    if (event) this.#events.push(event);
+    if (event) this.#ledger.events(event);
+  }
+
+  /**
+   * The host will not carry out its present order any more (its keeper refused it, or was asked to bar it), so the guest
+   * gets a new one. An order of an earlier session is renewed by `decide`, in its turn.
+   */
+  #orderedAnew(guest: Guest): Guest {
+    const { placement, lastGeneration } = guest.status;
+    const gone = this.#gone.get(guest.id);
+    if (gone === undefined || !placement || gone < placement.generation || !isHa(guest)) return guest;
+    const known = gone > lastGeneration ? { ...guest, status: { ...guest.status, lastGeneration: gone } } : guest;
+    if (!same(placement.session, this.#report.session)) return known;
+    return nextOrder(known, this.#snapshot.site.epoch);
+  }
+
+  /** Too many restarts: it is given up. */
+  #limited(guest: Guest, host: Host): Guest {
+    if (guest.status.exhausted || !restartsExhausted(guest, this.#now)) return guest;
+    const cause = exhaustedWhy(guest, 'restarts');
+    this.#ledger.event(guest, {
+      type: 'guest.exhausted',
+      severity: 'error',
+      message: `${guest.name} on ${host.name} is given up: ${cause}`,
+      cause,
+    });
+    return nextOrder(exhausted(guest, 'restarts', this.#now), this.#snapshot.site.epoch);
   }
 
   /** What this host says of the networks; the other hosts' words stay. */
@@ -126,27 +153,22 @@ class Intake {
       const others = network.status.problems.filter((each) => each.host !== host.name);
       const problems = message === '' ? others : [...others, { host: host.name, message }];
       problems.sort((a, b) => compareText(a.host, b.host));
-      this.#write({ ...network, status: { ...network.status, problems } });
-      this.#events.push({
-        eventAt: this.#now,
-        type: message === '' ? 'network.well' : 'network.problem',
-        severity: message === '' ? 'info' : 'warning',
-        subject: { kind: 'network', id: network.id, name: network.name },
-        message:
-          message === '' ? `${network.name} works on ${host.name}` : `${network.name} on ${host.name}: ${message}`,
-        who: `host:${host.name}`,
-      });
+      this.#ledger.put({ ...network, status: { ...network.status, problems } });
+      const well = message === '';
+      this.#ledger.event(
+        network,
+        {
+          type: well ? 'network.well' : 'network.problem',
+          severity: well ? 'info' : 'warning',
+          message: well ? `${network.name} works on ${host.name}` : `${network.name} on ${host.name}: ${message}`,
+        },
+        `host:${host.name}`,
+      );
     }
   }
 
   finish(): Received {
-    return { change: { put: this.#put, remove: this.#remove, events: this.#events }, expect: this.#expect };
-  }
-
-  /** `host`: the one that a guest is on. */
-  #write(resource: AnyResource, host?: Host): void {
-    this.#put.push({ ...withConditions(resource, host, this.#now), updatedAt: this.#now });
-    this.#expect.push({ kind: resource.kind, id: resource.id, revision: resource.revision });
+    return this.#ledger.finish();
   }
 }
 
@@ -154,7 +176,7 @@ function hostStatus(host: Host, report: HostReport, gone: ReadonlyMap<Uuid, numb
   const { status } = host;
   const leaving = status.leaving?.filter((each) => (gone.get(each.id) ?? -1) < each.generation) ?? [];
   return {
-    ...without(status, 'engine', 'leaving'),
+    ...without(status, 'engine', 'leaving', 'keeper'),
     state: 'online',
     stateAt: status.state === 'online' ? status.stateAt : now,
     lastHeardAt: now,
@@ -163,6 +185,7 @@ function hostStatus(host: Host, report: HostReport, gone: ReadonlyMap<Uuid, numb
     agentVersion: report.agentVersion,
     protocol: report.protocol,
     ...(report.engine ? { engine: report.engine } : {}),
+    ...(report.lease ? { keeper: keeperFacts(report.lease) } : {}),
     network: { bridges: report.network.bridges.toSorted() },
     measured: report.measured,
     used: report.used,
@@ -175,26 +198,43 @@ function hostStatus(host: Host, report: HostReport, gone: ReadonlyMap<Uuid, numb
   };
 }
 
-/** The guest as it was seen; the same object when that means nothing new. */
-function observed(guest: Guest, seen: GuestReport): Guest {
-  const next = without(seen, 'id');
-  if (!guestMeans(guest.status.observed, next)) return guest;
-  return { ...guest, status: { ...guest.status, observed: next } };
+function keeperFacts({ diskId, addresses, version }: LeaseReport): KeeperFacts {
+  return { diskId, addresses: addresses.toSorted(), version };
 }
 
-/** The order stands for the life that the host is in now. */
-function inSession(guest: Guest, report: HostReport): Guest {
+/** The guest as it was seen; the same object when that means nothing new. */
+function observed(guest: Guest, seen: GuestReport, now: Instant): Guest {
+  const old = guest.status.observed;
+  const next = without(seen, 'id');
+  if (!guestMeans(old, next)) return guest;
+  // What was restarted before the first sight was counted elsewhere, or not wanted.
+  const again = old ? next.restarts - old.restarts : 0;
+  const restartedAt = again > 0 ? noted(guest.status.restartedAt, now, again) : guest.status.restartedAt;
+  return { ...guest, status: { ...guest.status, observed: next, ...(restartedAt ? { restartedAt } : {}) } };
+}
+
+/** Seen inside its session's group, or off, under an order of a highly available guest: from then on it runs nowhere else. */
+function proved(guest: Guest): Guest {
+  const { observed: seen, placement } = guest.status;
+  if (!seen || !placement || placement.ha === true || !isHa(guest) || seen.generation < placement.generation)
+    return guest;
+  if (seen.inside !== true && !isDown(guest)) return guest;
+  return { ...guest, status: { ...guest.status, placement: marked(placement, true) } };
+}
+
+/** The order stands for the life that the host is in now; one of a highly available guest has to be given anew. */
+function ofSession(guest: Guest, report: HostReport): Guest {
   const { placement } = guest.status;
-  if (!placement || same(placement.session, report.session)) return guest;
+  if (!placement || isHa(guest) || same(placement.session, report.session)) return guest;
   return { ...guest, status: { ...guest.status, placement: { ...placement, session: report.session } } };
 }
 
 /** Snapshots that were to go, and that the host does not report any more under its present order, leave the guest. */
-function forgetSnapshots(guest: Guest): Guest {
+function forgetSnapshots(guest: Guest, epoch: number): Guest {
   const { observed: seen, placement } = guest.status;
   if (!seen || seen.generation < (placement?.generation ?? 0)) return guest;
   const { snapshots } = guest.spec;
   const left = snapshots.filter((each) => each.wanted || seen.snapshots.some((there) => there.id === each.id));
   if (left.length === snapshots.length) return guest;
-  return nextOrder({ ...guest, spec: { ...guest.spec, snapshots: left }, generation: guest.generation + 1 });
+  return nextOrder({ ...guest, spec: { ...guest.spec, snapshots: left }, generation: guest.generation + 1 }, epoch);
 }

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, rename, rm, stat } from 'node:fs/promises';
-import { dirname, isAbsolute } from 'node:path';
+import { dirname } from 'node:path';
 import { VirgaError } from '../core/errors.ts';
 import type { ImageFormat } from '../core/model/image.ts';
 import { nobody, runSandboxed, type SandboxJob, type SandboxResult } from './sandbox.ts';
@@ -51,15 +51,6 @@ export interface ConvertOptions extends CallOptions {
   readonly onProgress?: (fraction: number) => void;
 }
 
-export interface OverlayOrder {
-  /** New file; it must not exist. Mode 0600. */
-  readonly path: string;
-  /** Absolute path of a qcow2 file, written into the header with its format. It is not opened. */
-  readonly backingPath: string;
-  /** Virtual size; at least that of the backing file. */
-  readonly virtualBytes: number;
-}
-
 /**
  * Every call rejects with VirgaError `timeout`, `cancelled`, `disk_full`, `setup` (no sandbox), or `image_refused` with the last line
  * that qemu-img said.
@@ -73,8 +64,6 @@ export interface QemuImg {
   measure(file: PinnedFile, options?: CallOptions): Promise<{ readonly requiredBytes: number }>;
   /** To a fresh qcow2 (compat 1.1) without backing file; whole and synced, or not there at all. */
   convert(file: PinnedFile, target: string, options: ConvertOptions): Promise<void>;
-  /** A fresh qcow2 over a backing file; whole and synced, or not there at all. */
-  createOverlay(order: OverlayOrder, options?: CallOptions): Promise<void>;
   /** A larger virtual size for a disk of ours that no guest runs on; smaller is refused. `backing`: the files that its chain names. */
   resize(
     file: PinnedFile & { readonly backing: readonly string[] },
@@ -144,14 +133,6 @@ export function sandboxedQemuImg(settings: QemuImgSettings = {}): QemuImg {
       const readable = [{ from: file.path, to: input }];
       await makeFile(target, async (writable) => {
         await call('convert', { ...options, args, readable, writable, timeoutMs, onOutput });
-      });
-    },
-    createOverlay: async (order, options = {}) => {
-      if (!isAbsolute(order.backingPath)) throw new TypeError(`not an absolute path: ${order.backingPath}`);
-      const backing = ['-u', '-F', 'qcow2', '-b', order.backingPath];
-      const args = ['-q', '-f', 'qcow2', ...backing, output, String(order.virtualBytes)];
-      await makeFile(order.path, async (writable) => {
-        await call('create', { ...options, args, writable, maxBytes: GiB });
       });
     },
     resize: async (file, virtualBytes, options = {}) => {

@@ -147,8 +147,14 @@ function endGroup(child: ChildProcess): void {
   }
 }
 
-/** Waits for the end, and brings it about when a limit is reached. */
-async function supervise(child: ChildProcess, job: SandboxJob): Promise<SandboxResult> {
+/**
+ * Waits for the end of a child that leads a process group of its own, and brings it about when a limit is reached.
+ * @throws VirgaError `setup` when the child could not be started
+ */
+export async function supervise(
+  child: ChildProcess,
+  job: Pick<SandboxJob, 'onOutput' | 'signal' | 'timeoutMs'>,
+): Promise<SandboxResult> {
   let forced: SandboxEnd | undefined;
   const stop = (why: SandboxEnd): void => {
     forced ??= why;
@@ -168,6 +174,7 @@ async function supervise(child: ChildProcess, job: SandboxJob): Promise<SandboxR
   child.stderr?.setEncoding('utf8').on('data', complain);
   const abort = (): void => stop('aborted');
   job.signal?.addEventListener('abort', abort, { once: true });
+  if (job.signal?.aborted === true) abort();
   const timer = setTimeout(() => stop('timeout'), job.timeoutMs);
   try {
     const code = await new Promise<number>((resolve, reject) => {

@@ -1,88 +1,12 @@
-/**
- * A simulated physical host: what survives its power (disk, images), what survives its agent (running guests), and its
- * agent, which is the real one on simulated ports.
- */
+/** The doors of a simulated host's agent: disks, images and the hypervisor, as files and libvirt show them. */
 import { VirgaError } from '../core/errors.ts';
 import type { AdoptedDomain } from '../core/model/guest.ts';
 import type { Uuid } from '../core/model/resource.ts';
-import type { DomainSpec, EngineGuest, Files, GuestExit } from '../ports.ts';
+import type { EngineGuest } from '../ports.ts';
 import type { AgentEngine, Disks, HostImages } from '../agent/ports.ts';
-import type { Random } from './random.ts';
-import { epochAt, type Life, type VirtualTime } from './time.ts';
-
-export interface SimDomain {
-  readonly spec: Pick<DomainSpec, 'id' | 'name' | 'siteId' | 'generation' | 'epoch' | 'cpus' | 'memoryMiB'>;
-  readonly startedAt: number;
-  state: 'running' | 'paused';
-  /** It ignores the power button. */
-  stubborn: boolean;
-}
-
-/** Everything of a host that outlives its agent. */
-export class SimMachine {
-  readonly name: string;
-  readonly id: Uuid;
-  /** Durable: path → text. */
-  readonly files = new Map<string, string>();
-  /** Durable: path → backing path. */
-  readonly layers = new Map<string, string>();
-  /** Durable: digests in the image cache. */
-  readonly images = new Set<string>();
-  /** Gone with the power. */
-  readonly domains = new Map<Uuid, SimDomain>();
-  readonly exits = new Map<Uuid, GuestExit>();
-  /** Started guests by id, over its whole life: for properties. */
-  readonly starts = new Map<Uuid, number>();
-  readonly listeners = new Set<(exit?: GuestExit) => void>();
-  powered = false;
-  sessionNumber = 0;
-  sessionId: Uuid = '';
-  /** libvirtd answers. */
-  engineUp = true;
-
-  constructor(name: string, id: Uuid) {
-    this.name = name;
-    this.id = id;
-  }
-
-  /** Ends a guest; its agent is told if it listens. */
-  end(id: Uuid, reason: GuestExit['reason'], now: number): boolean {
-    if (!this.domains.delete(id)) return false;
-    const exit: GuestExit = { id, reason, exitAt: Math.round(epochAt + now) };
-    this.exits.set(id, exit);
-    for (const listener of this.listeners) listener(exit);
-    return true;
-  }
-}
-
-/** Makes a call of a process take virtual time before and after its effect, so that a crash can fall in between. */
-export type Slow = <T>(work: () => T | Promise<T>) => Promise<T>;
-
-export function slowly(time: VirtualTime, life: Life, random: Random, mostMs: number): Slow {
-  const pause = (): Promise<void> =>
-    new Promise((done) => {
-      time.after(random.whole(0, mostMs), () => life.alive && done());
-    });
-  return async (work) => {
-    await pause();
-    const result = await work();
-    await pause();
-    return result;
-  };
-}
-
-export function simFiles(machine: SimMachine, slow: Slow): Files {
-  return {
-    read: (path) => slow(() => machine.files.get(path)),
-    write: (path, text) => slow(() => void machine.files.set(path, text)),
-    remove: (path) => slow(() => void machine.files.delete(path)),
-    list: (folder) =>
-      slow(() => {
-        const below = [...machine.files.keys()].filter((path) => path.startsWith(`${folder}/`));
-        return [...new Set(below.map((path) => path.slice(folder.length + 1).split('/')[0] ?? ''))].sort();
-      }),
-  };
-}
+import type { Surroundings } from './controller.ts';
+import type { SimDomain, SimMachine } from './machine.ts';
+import type { Life, Slow } from './process.ts';
 
 export function simDisks(machine: SimMachine, slow: Slow): Disks {
   const path = (guestId: Uuid, file: string): string => `guests/${guestId}/${file}`;
@@ -93,55 +17,99 @@ export function simDisks(machine: SimMachine, slow: Slow): Disks {
   };
   return {
     path,
-    list: (guestId) =>
+    list: async (guestId) =>
       slow(() =>
         [...machine.layers.keys()]
           .filter((each) => each.startsWith(path(guestId, '')))
           .map((each) => each.split('/').at(-1) ?? ''),
       ),
-    create: (guestId, file, backing) => slow(() => void machine.layers.set(path(guestId, file), backing)),
-    isOverlay: (guestId, file, backing) => slow(() => machine.layers.get(path(guestId, file)) === backing),
-    virtualBytes: () => slow(() => 1 << 30),
-    grow: () => slow(() => undefined),
-    sweep: (guestId, keep) => slow(() => remove(guestId, keep)),
-    nvram: (guestId) => slow(() => path(guestId, 'nvram')),
-    serialLog: (guestId) => slow(() => path(guestId, 'serial.log')),
-    boundLogs: () => Promise.resolve(),
-    removeAll: (guestId) => slow(() => remove(guestId, [])),
+    create: async (guestId, file, backing) => slow(() => void machine.layers.set(path(guestId, file), backing)),
+    isOverlay: async (guestId, file, backing) => slow(() => machine.layers.get(path(guestId, file)) === backing),
+    virtualBytes: async () => slow(() => 1 << 30),
+    grow: async () => slow(() => undefined),
+    sweep: async (guestId, keep) => slow(() => remove(guestId, keep)),
+    nvram: async (guestId) => slow(() => path(guestId, 'nvram')),
+    serialLog: async (guestId) => slow(() => path(guestId, 'serial.log')),
+    boundLogs: async () => {},
+    removeAll: async (guestId) => slow(() => remove(guestId, [])),
   };
 }
 
 export function simImages(machine: SimMachine, slow: Slow): HostImages {
   return {
-    ensure: (image) =>
+    ensure: async (image) =>
       slow(() => {
         machine.images.add(image.sha512);
         return `images/${image.sha512}`;
       }),
     path: (sha512) => `images/${sha512}`,
-    list: () => slow(() => [...machine.images].sort()),
-    evict: () => Promise.resolve([]),
+    list: async () => slow(() => [...machine.images].sort()),
+    evict: async () => [],
   };
 }
 
 const refused = (machine: SimMachine, detail: string): VirgaError =>
   new VirgaError('engine', { host: machine.name, detail });
 
+/** Milliseconds until a call to a guest's monitor is given up. */
+const monitorMs = 5000;
+
 /** The hypervisor as libvirt shows it; refuses what libvirt refuses. */
-export function simEngine(machine: SimMachine, time: VirtualTime, slowly: Slow): AgentEngine {
-  const slow: Slow = (work) =>
+export function simEngine(
+  machine: SimMachine,
+  life: Life,
+  slowly: Slow,
+  { random, rules, slowMs }: Surroundings,
+): AgentEngine {
+  const createMs = 2 * slowMs;
+  const slow: Slow = async (work) =>
     slowly(() => {
       if (!machine.engineUp) throw new VirgaError('timeout', { what: 'libvirt', seconds: 5 });
       return work();
     });
+  /** The effect comes although the caller dies meanwhile, as long as the machine has power. */
+  const begun = async (work: () => void): Promise<void> => {
+    const { bootId } = machine;
+    return new Promise((done, refuse) => {
+      machine.time.after(random.whole(0, createMs), () => {
+        if (!machine.powered || machine.bootId !== bootId) return;
+        try {
+          if (!machine.engineUp) throw new VirgaError('timeout', { what: 'libvirt', seconds: 5 });
+          work();
+          life.enter(done);
+        } catch (error) {
+          life.enter(() => refuse(error));
+        }
+      });
+    });
+  };
   const domain = (id: Uuid): SimDomain => {
     const found = machine.domains.get(id);
     if (!found) throw refused(machine, `domain ${id} not found`);
     return found;
   };
+  const told = (): void => {
+    for (const listener of machine.listeners) listener();
+  };
+  /** Asks the guest's process: while that is frozen the caller waits in vain, and the thaw carries it out all the same. */
+  const monitor = async (id: Uuid, work: (found: SimDomain) => void): Promise<void> => {
+    const found = domain(id);
+    if (!found.frozen) return work(found);
+    found.atThaw.push(() => {
+      if (machine.domains.get(id) === found) work(found);
+    });
+    return new Promise((_done, refuse) => {
+      life.after(monitorMs, () => refuse(new VirgaError('timeout', { what: 'QEMU', seconds: monitorMs / 1000 })));
+    });
+  };
+  const set = async (id: Uuid, state: SimDomain['state']): Promise<void> =>
+    monitor(id, (found) => {
+      found.state = state;
+      found.changed();
+    });
   const adopted: AdoptedDomain = { xml: '<domain/>', persistent: false, autostart: false };
   return {
-    facts: () =>
+    facts: async () =>
       slow(() => ({
         type: 'qemu',
         libvirtVersion: '9.0.0',
@@ -152,40 +120,39 @@ export function simEngine(machine: SimMachine, time: VirtualTime, slowly: Slow):
         cpuModels: ['qemu64'],
         firmwares: ['bios', 'uefi'],
       })),
-    view: () => slow(() => ({ guests: [...machine.domains.values()].map(shown), foreign: [] })),
-    create: (spec) =>
-      slow(() => {
+    view: async () => slow(() => ({ guests: [...machine.domains.values()].map(shown), foreign: [] })),
+    // libvirtd finishes what it began, whatever becomes of the agent.
+    createPaused: async (spec) =>
+      begun(() => {
         if (machine.domains.has(spec.id)) throw refused(machine, `domain ${spec.name} is already active`);
-        machine.domains.set(spec.id, {
-          spec,
-          startedAt: Math.round(epochAt + time.now),
-          state: 'running',
-          stubborn: false,
-        });
-        machine.starts.set(spec.id, (machine.starts.get(spec.id) ?? 0) + 1);
-        for (const listener of machine.listeners) listener();
+        machine.begin(spec, rules.startPaused);
+        told();
       }),
-    shutdown: (id) =>
+    pidOf: async (id) => slow(() => machine.domains.get(id)?.pid),
+    shutdown: async (id) =>
       slow(() => {
-        if (!domain(id).stubborn) time.after(800, () => machine.end(id, 'shutdown', time.now));
+        const found = domain(id);
+        if (!found.stubborn) machine.time.after(800, () => machine.end(id, 'shutdown', found));
       }),
-    destroy: (id) => slow(() => void machine.end(id, 'destroyed', time.now)),
-    pause: (id) => slow(() => void (domain(id).state = 'paused')),
-    resume: (id) => slow(() => void (domain(id).state = 'running')),
-    setCpus: (id) => slow(() => void domain(id)),
-    setMemory: (id) => slow(() => void domain(id)),
-    growDisk: (id) => slow(() => void domain(id)),
-    snapshotDisk: (id, overlay) =>
+    destroy: async (id) => slow(() => void machine.end(id, 'destroyed')),
+    pause: async (id) => slow(() => set(id, 'paused')),
+    resume: async (id) => slow(() => set(id, 'running')),
+    setCpus: async (id) => slow(() => void domain(id)),
+    setMemory: async (id) => slow(() => void domain(id)),
+    growDisk: async (id) => slow(() => void domain(id)),
+    snapshotDisk: async (id, overlay) =>
       slow(() => {
         domain(id);
         machine.layers.set(overlay, 'frozen');
       }),
-    adopt: () => slow(() => adopted),
-    inspect: () => slow(() => ({ ...adopted, cpus: 1, memoryMiB: 128, name: 'foreign' })),
-    release: (id) => slow(() => void machine.domains.delete(id)),
-    console: () => Promise.reject(refused(machine, 'simulated guests have no console')),
-    lastExit: (id) => slow(() => machine.exits.get(id)),
-    diskSource: () => slow(() => undefined),
+    adopt: async () => slow(() => adopted),
+    inspect: async () => slow(() => ({ ...adopted, cpus: 1, memoryMiB: 128, name: 'foreign' })),
+    release: async (id) => slow(() => void machine.end(id, 'unknown')),
+    console: async () => {
+      throw refused(machine, 'simulated guests have no console');
+    },
+    lastExit: async (id) => slow(() => machine.exits.get(id)),
+    diskSource: async () => slow(() => undefined),
     onChange: (listener) => {
       machine.listeners.add(listener);
       return () => machine.listeners.delete(listener);
@@ -193,7 +160,7 @@ export function simEngine(machine: SimMachine, time: VirtualTime, slowly: Slow):
   };
 }
 
-function shown({ spec, startedAt, state }: SimDomain): EngineGuest {
+function shown({ spec, startedAt, state, group, frozen }: SimDomain): EngineGuest {
   const { id, name, siteId, generation, epoch, cpus, memoryMiB } = spec;
   return {
     id,
@@ -208,5 +175,7 @@ function shown({ spec, startedAt, state }: SimDomain): EngineGuest {
     cpuSeconds: 0,
     addresses: [],
     agentConnected: false,
+    ...(group ? { group: group.path } : {}),
+    ...(frozen ? { frozen } : {}),
   };
 }

@@ -6,7 +6,7 @@ import { runScenario, type Start } from './scenario.ts';
 const folders = process.argv.slice(2).filter((each) => each !== '--write');
 for (const folder of folders) {
   const start = JSON.parse(readFileSync(join(folder, 'start.json'), 'utf8')) as Start;
-  const log = await runScenario(start, readFileSync(join(folder, 'commands'), 'utf8'));
+  const { log } = await runScenario(start, readFileSync(join(folder, 'commands'), 'utf8'));
   if (process.argv.includes('--write')) writeFileSync(join(folder, 'expected.log'), log);
   else process.stdout.write(log);
 }

@@ -1,3 +1,6 @@
+/** The network between machines: each direction of each pair can be cut, slow, lossy, doubling and disordering. */
+import type { HaMessage } from '../core/ha/types.ts';
+import type { Uuid } from '../core/model/resource.ts';
 import type { Random } from './random.ts';
 import type { VirtualTime } from './time.ts';
 
@@ -6,41 +9,152 @@ export interface Weather {
   readonly delayMs: readonly [number, number];
   /** Probability that a message comes twice. */
   readonly twice: number;
-  /** Probability that a message breaks the connection instead of arriving; both sides connect again later. */
+  /** Probability that a message is lost; one of a connection breaks it, and both sides connect again later. */
   readonly broken: number;
+  /** Probability of a long delay, and how long at most, milliseconds. */
+  readonly tail?: readonly [number, number];
 }
 
 export const fair: Weather = { delayMs: [1, 3], twice: 0, broken: 0 };
 
-/** The way between the controller and one host. */
-export class SimLink {
+/** Who can be sent to: its machine, and what takes a message there. */
+interface Station {
+  readonly machine: string;
+  readonly deliver: (from: Uuid, message: HaMessage) => void;
+}
+
+/** Datagrams of one type on one way that wait until they are let go: for attacks on the order of messages. */
+interface Hold {
+  readonly type: string;
+  /** Machines; `*`: any. */
+  readonly from: string;
+  readonly to: string;
+}
+
+export class Network {
   readonly #time: VirtualTime;
   readonly #random: Random;
+  /** `FROM>TO` of machines. */
+  readonly #cuts = new Set<string>();
+  readonly #stations = new Map<Uuid, Station>();
+  /** Machines that nothing reaches: without power, or with their cable pulled. */
+  readonly #off = new Set<string>();
+  readonly #pulled = new Set<string>();
+  #holds: readonly Hold[] = [];
+  #held: (() => void)[] = [];
   weather: Weather = fair;
-  cut = false;
-  /** A message was lost: whoever sends next finds the connection broken. */
-  broken = false;
-  /** Rises with each connection; a message of an earlier one is not delivered. */
-  connection = 0;
+  /** Weather of single directions, `FROM>TO`. */
+  readonly local = new Map<string, Weather>();
+  /** Everything between machines is down: the switch. */
+  down = false;
 
   constructor(time: VirtualTime, random: Random) {
     this.#time = time;
     this.#random = random;
   }
 
-  /** Carries a message as bytes would: a copy arrives, later, perhaps twice, or the connection breaks. */
-  carry<T>(message: T, deliver: (message: T) => void): void {
-    if (this.cut) return;
-    if (this.#random.chance(this.weather.broken)) {
-      this.broken = true;
+  cut(from: string, to: string): void {
+    this.#cuts.add(`${from}>${to}`);
+  }
+
+  mend(from: string, to: string): void {
+    this.#cuts.delete(`${from}>${to}`);
+  }
+
+  mendAll(): void {
+    this.#cuts.clear();
+    this.#pulled.clear();
+    this.local.clear();
+    this.down = false;
+    this.weather = fair;
+  }
+
+  pull(machine: string): void {
+    this.#pulled.add(machine);
+  }
+
+  plug(machine: string): void {
+    this.#pulled.delete(machine);
+  }
+
+  hold(type: string, from: string, to: string): void {
+    this.#holds = [...this.#holds, { type, from, to }];
+  }
+
+  /** What was held arrives now, in the order in which it was sent, whatever became of who sent it. */
+  letGo(): void {
+    const held = this.#held;
+    this.#holds = [];
+    this.#held = [];
+    for (const each of held) each();
+  }
+
+  #holdsBack(type: string, from: string, to: string): boolean {
+    return this.#holds.some(
+      (each) => each.type === type && (each.from === '*' || each.from === from) && (each.to === '*' || each.to === to),
+    );
+  }
+
+  power(machine: string, on: boolean): void {
+    if (on) this.#off.delete(machine);
+    else this.#off.add(machine);
+  }
+
+  /** A message that left `from` now would reach `to`. A machine always reaches itself. */
+  passes(from: string, to: string): boolean {
+    if (this.#off.has(from) || this.#off.has(to)) return false;
+    if (from === to) return true;
+    return !this.down && !this.#pulled.has(from) && !this.#pulled.has(to) && !this.#cuts.has(`${from}>${to}`);
+  }
+
+  /** A process listens under `id`; a later one takes its place. Returns the way to stop it. */
+  listen(id: Uuid, station: Station): () => void {
+    this.#stations.set(id, station);
+    return () => {
+      if (this.#stations.get(id) === station) this.#stations.delete(id);
+    };
+  }
+
+  /** A datagram: may be lost, late, doubled, overtaken. Messages are never changed by who has them, so none is copied. */
+  send(from: Uuid, machine: string, to: Uuid, message: HaMessage): void {
+    const target = this.#stations.get(to);
+    if (!target || !this.passes(machine, target.machine)) return;
+    if (this.#holds.length > 0 && this.#holdsBack(message.type, machine, target.machine)) {
+      this.#held.push(() => this.#stations.get(to)?.deliver(from, message));
       return;
     }
-    const copies = this.#random.chance(this.weather.twice) ? 2 : 1;
-    for (let copy = 0; copy < copies; copy += 1) {
-      const text = JSON.stringify(message);
-      this.#time.after(this.#random.whole(...this.weather.delayMs), () => {
-        if (!this.cut) deliver(JSON.parse(text) as T);
+    const weather = this.#weather(machine, target.machine);
+    if (weather.broken > 0 && this.#random.chance(weather.broken)) return;
+    const copies = weather.twice > 0 && this.#random.chance(weather.twice) ? 2 : 1;
+    for (let copy = 0; copy < copies; copy += 1)
+      this.#time.after(this.#delay(weather, machine === target.machine), () => {
+        const now = this.#stations.get(to);
+        if (now && this.passes(machine, now.machine)) now.deliver(from, message);
       });
-    }
+  }
+
+  #weather(from: string, to: string): Weather {
+    if (from === to) return fair;
+    return this.local.get(`${from}>${to}`) ?? this.weather;
+  }
+
+  #delay({ delayMs: [least, most], tail }: Weather, same: boolean): number {
+    if (same) return 0.1;
+    if (tail && this.#random.chance(tail[0])) return this.#random.whole(most, tail[1]);
+    return least + this.#random.next() * (most - least);
+  }
+
+  /** Carries a message of a connection: it arrives later, perhaps twice; false: the connection broke. */
+  carry<T>(from: string, to: string, message: T, deliver: (message: T) => void): boolean {
+    if (!this.passes(from, to) || !this.passes(to, from)) return false;
+    const weather = this.#weather(from, to);
+    if (weather.broken > 0 && this.#random.chance(weather.broken)) return false;
+    const copies = weather.twice > 0 && this.#random.chance(weather.twice) ? 2 : 1;
+    // Documents are never changed by who has them, so none is copied.
+    for (let copy = 0; copy < copies; copy += 1)
+      this.#time.after(this.#delay(weather, from === to), () => {
+        if (this.passes(from, to)) deliver(message);
+      });
+    return true;
   }
 }

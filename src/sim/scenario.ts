@@ -2,16 +2,23 @@
  * Scenarios: a folder each, with a README that says why, a start state (`start.json`), commands (`commands`, one a line:
  * seconds, then words) and the expected log (`expected.log`). The same folder always gives the same log.
  */
+import { allRules, type Rules } from '../core/ha/rules.ts';
 import { carryOut } from './commands.ts';
-import { World } from './world.ts';
+import type { Violation } from './laws.ts';
+import { setCapacity } from './site.ts';
+import { World, type WorldOptions } from './world.ts';
 import { epochAt } from './time.ts';
 
-export interface Start {
-  readonly seed: number;
-  readonly hosts: readonly string[];
+export interface Start extends Omit<WorldOptions, 'rules' | 'log' | 'template'> {
   /** What each host counts as its own; 8 CPUs and 4 GiB when left out. */
   readonly capacity?: Readonly<Record<string, { readonly cpus: number; readonly memoryMiB: number }>>;
-  readonly drift?: number;
+  /** Rules of the lease that it watches over: without any one of them it must fail. */
+  readonly guards?: readonly (keyof Rules)[];
+}
+
+export interface Outcome {
+  readonly log: string;
+  readonly violations: readonly Violation[];
 }
 
 interface Command {
@@ -33,23 +40,26 @@ export function parseCommands(text: string): readonly Command[] {
 
 const seconds = (ms: number): string => (ms / 1000).toFixed(3).padStart(9);
 
-/** Runs a scenario to its `end` and returns its log. Times count from the moment when the hosts are online. */
-export async function runScenario(start: Start, commands: string): Promise<string> {
-  const world = new World({
-    seed: start.seed,
-    hosts: start.hosts,
-    ...(start.drift === undefined ? {} : { drift: start.drift }),
-  });
+/** Runs a scenario to its `end`. Times count from the moment when the hosts are online. */
+export async function runScenario(start: Start, commands: string, rules: Rules = allRules): Promise<Outcome> {
+  const { capacity: _capacity, guards: _guards, ...options } = start;
+  const world = new World({ ...options, rules });
   await world.begin();
   for (const [host, { cpus, memoryMiB }] of Object.entries(start.capacity ?? {}))
-    await world.setCapacity(host, cpus, memoryMiB);
+    await setCapacity(world, host, cpus, memoryMiB);
   const zero = Math.ceil(world.time.now / 1000) * 1000;
+  world.zero = zero;
   for (const { atMs, line } of parseCommands(commands)) {
     await world.time.runUntil(zero + atMs);
     if (line === 'end') break;
     carryOut(world, line);
   }
   await world.time.runUntil(world.time.now + 1);
+  return { log: await logOf(world, zero), violations: world.laws.violations };
+}
+
+/** What happened since `zero` (virtual milliseconds), and how it is now. */
+export async function logOf(world: World, zero: number): Promise<string> {
   return `${await timeline(world, zero)}\n${finalState(world)}`;
 }
 
@@ -57,7 +67,8 @@ async function timeline(world: World, zero: number): Promise<string> {
   const seen = (await world.events())
     .map((event) => ({ at: event.eventAt - epochAt, text: `${event.type.padEnd(16)} ${event.message}` }))
     .filter(({ at }) => at >= zero);
-  return [...world.faults, ...seen]
+  const broken = world.laws.violations.map(({ at, law, text }) => ({ at, text: `VIOLATED law ${law}: ${text}` }));
+  return [...world.faults.filter(({ at }) => at >= zero), ...seen, ...broken]
     .sort((a, b) => a.at - b.at)
     .map(({ at, text }) => `${seconds(at - zero)}  ${text}`)
     .join('\n');
@@ -65,7 +76,8 @@ async function timeline(world: World, zero: number): Promise<string> {
 
 /** What a person sees at the end, and beside it what is really so. */
 function finalState(world: World): string {
-  const snapshot = world.snapshot();
+  const snapshot = world.leader()?.state.snapshot;
+  if (!snapshot) return '\nAt the end nobody leads.\n';
   const hosts = [...snapshot.all('host')].map((host) => `host  ${host.name}: ${host.status.state}`);
   const guests = [...snapshot.all('guest')].map((guest) => {
     const { state, stateReason } = guest.status;

@@ -1,108 +1,159 @@
 /**
- * A whole site in virtual time: the real controller state and loop, the real agent loop, on simulated ports. Processes
- * are killed between any two awaits, machines lose power, links break, messages come late and twice.
+ * A whole site in virtual time: the real controllers, keepers, guards and agents on simulated ports. Processes stall or
+ * die between any two awaits, machines lose power, every direction of the network breaks, messages come late and twice.
  */
-import { AgentLoop } from '../agent/loop.ts';
-import type { AgentPorts } from '../agent/ports.ts';
-import { Loop } from '../controller/loop.ts';
-import { SiteState } from '../controller/state.ts';
-import { MemoryStore, type StoreFault } from '../controller/store/memory.ts';
 import { VirgaError } from '../core/errors.ts';
+import { compareEpochs } from '../core/ha/epoch.ts';
+import { profiles } from '../core/ha/margin.ts';
+import { allRules, type Rules } from '../core/ha/rules.ts';
+import { noEpoch } from '../core/ha/types.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { RequestContext, SiteEvent, Snapshot } from '../core/model/snapshot.ts';
-import { beginImage, imageReady, imageReceived } from '../core/requests/images.ts';
-import { changeHost, joinHost } from '../core/requests/hosts.ts';
-import { createNetwork } from '../core/requests/networks.ts';
 import type { RequestResult } from '../core/requests/result.ts';
-import { createInvite } from '../core/requests/tokens.ts';
-import type { HostLink, Log, Store } from '../ports.ts';
-import { SimMachine, simDisks, simEngine, simFiles, simImages, slowly } from './host.ts';
-import { SimLink, type Weather } from './network.ts';
+import type { Log } from '../ports.ts';
+import { SimAgent } from './agent.ts';
+import { SimController, type Surroundings } from './controller.ts';
+import { SimDatabase, type Written } from './database.ts';
+import { SimGuard } from './guard.ts';
+import { SimKeeper } from './keeper.ts';
+import { Laws } from './laws.ts';
+import { SimMachine } from './machine.ts';
+import { Network } from './network.ts';
+import { MachineTime, type Life, type Stalls } from './process.ts';
 import { Random } from './random.ts';
-import { clockOf, epochAt, Life, VirtualTime } from './time.ts';
+import { addImage, addNetwork, joinMachine, setLease } from './site.ts';
+import { epochAt, VirtualTime } from './time.ts';
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 
 export interface WorldOptions {
   readonly seed: number;
   readonly hosts: readonly string[];
+  /** Machines that vote and carry no guests. */
+  readonly witnesses?: readonly string[];
+  /** Controller → machine it runs on, which may be a host or a witness; one on a machine of its own by default. */
+  readonly controllers?: Readonly<Record<string, string>>;
+  /** Machine of the database; the first controller's by default. */
+  readonly database?: string;
+  /** Profile of the lease, or figures over those of the default one. */
+  readonly lease?: 'fast' | { readonly drift: number };
   /** Most milliseconds that one call of a process to its disk, engine or database takes, twice (before and after). */
   readonly slowMs?: number;
+  /** Most that each machine's clock drifts, relative. */
   readonly drift?: number;
+  readonly stalls?: Stalls;
+  readonly rules?: Rules;
   readonly log?: Log;
+  /** Begins as this site, switched off. */
+  readonly template?: Template;
 }
 
-interface Controller {
-  readonly life: Life;
-  readonly state: SiteState;
-  readonly loop: Loop;
-  readonly stop: AbortController;
+/** What is left of a site when everything is switched off: ids, disks, the database. */
+export interface Template {
+  readonly siteId: Uuid;
+  readonly controllers: ReadonlyMap<string, Uuid>;
+  readonly machines: ReadonlyMap<
+    string,
+    Pick<SimMachine, 'id' | 'disk' | 'keeperDisk' | 'layers' | 'images' | 'sessionNumber'>
+  >;
+  readonly database: readonly Written[];
 }
 
-interface Agent {
-  readonly life: Life;
-  readonly loop: AgentLoop;
-  readonly stop: AbortController;
+export function takeTemplate(world: World): Template {
+  return {
+    siteId: world.siteId,
+    controllers: world.controllerIds,
+    machines: new Map([...world.places].map(([name, { machine }]) => [name, machine])),
+    database: [...world.database.log],
+  };
 }
 
-interface Site {
+/** One machine with what runs on it. */
+export interface Place {
   readonly machine: SimMachine;
-  readonly link: SimLink;
-  agent: Agent | undefined;
-  /** The controller's end of the connection. */
-  attached: { readonly to: Controller; readonly from: Agent; readonly link: HostLink } | undefined;
+  readonly role: 'host' | 'witness' | 'other';
+  guard: SimGuard | undefined;
+  keeper: SimKeeper | undefined;
+  agent: SimAgent | undefined;
 }
 
-export const imageDigest = 'a'.repeat(128);
-const facts = { cpus: 8, memoryMiB: 4096, diskMiB: 102_400 };
-/** How often an agent without a connection dials. */
-const dialMs = 500;
+export type ProcessName = 'keeper' | 'guard' | 'agent' | 'controller';
 
 export class World {
   readonly time = new VirtualTime();
   readonly random: Random;
-  readonly sites = new Map<string, Site>();
+  readonly network: Network;
+  readonly laws: Laws;
+  readonly database: SimDatabase;
+  readonly places = new Map<string, Place>();
+  readonly controllers = new Map<string, SimController>();
+  readonly options: WorldOptions;
   readonly faults: { readonly at: number; readonly text: string }[] = [];
   /** Ids of guests that a person was told to be created, and those whose deletion was acknowledged. */
   readonly acknowledged = new Map<Uuid, string>();
   readonly deleted = new Set<Uuid>();
   /** Deletions that were asked for, answered or not. */
   readonly deletionAsked = new Set<Uuid>();
+  /** Virtual milliseconds at which what is judged begins. */
+  zero = 0;
   readonly siteId: Uuid;
-  storeFault: StoreFault | 'random' | undefined;
-  readonly #options: WorldOptions;
-  readonly #store: MemoryStore;
-  #controller: Controller | undefined;
+  readonly surroundings: Surroundings;
+  /** Controller → its machine. */
+  readonly homes: ReadonlyMap<string, string>;
+  readonly controllerIds = new Map<string, Uuid>();
+  readonly #databaseAt: string;
+  readonly #guestIds = new Map<string, Uuid>();
 
   constructor(options: WorldOptions) {
-    this.#options = options;
+    this.options = options;
     this.random = new Random(options.seed);
-    this.siteId = this.random.uuid();
-    this.#store = new MemoryStore({
-      newSite: { id: this.siteId, name: 'sim' },
-      now: () => Math.round(epochAt + this.time.now),
-      fault: () => (this.storeFault === 'random' ? this.#randomFault() : this.storeFault),
-    });
-    for (const name of options.hosts) {
-      const machine = new SimMachine(name, this.random.uuid());
-      this.sites.set(name, {
-        machine,
-        link: new SimLink(this.time, this.random),
-        agent: undefined,
-        attached: undefined,
-      });
-    }
+    const { template } = options;
+    this.siteId = template?.siteId ?? this.random.uuid();
+    this.network = new Network(this.time, this.random);
+    this.laws = new Laws(this.time);
+    this.database = new SimDatabase(this.time, this.random, this.siteId);
+    this.homes = new Map(Object.entries(options.controllers ?? { controller: 'controller' }));
+    for (const name of this.homes.keys())
+      this.controllerIds.set(name, template?.controllers.get(name) ?? this.random.uuid());
+    this.#databaseAt = options.database ?? [...this.homes.values()][0] ?? 'controller';
+    this.surroundings = {
+      random: this.random,
+      network: this.network,
+      log: options.log ?? silent,
+      siteId: this.siteId,
+      rules: options.rules ?? allRules,
+      slowMs: options.slowMs ?? 2,
+      stalls: options.stalls,
+      boundMs: profiles[options.lease === 'fast' ? 'fast' : 'default'].boundMs,
+    };
+    for (const name of options.hosts) this.#addPlace(name, 'host');
+    for (const name of options.witnesses ?? []) this.#addPlace(name, 'witness');
+    for (const name of [...this.homes.values(), this.#databaseAt])
+      if (!this.places.has(name)) this.#addPlace(name, 'other');
   }
 
-  #randomFault(): StoreFault | undefined {
-    if (!this.random.chance(0.2)) return undefined;
-    return this.random.chance(0.5) ? 'before' : 'after';
+  #addPlace(name: string, role: Place['role']): void {
+    const drift = this.options.drift ?? 0;
+    const clock = new MachineTime(this.time, 1 + drift * (2 * this.random.next() - 1));
+    const shared = { time: this.time, clock, laws: this.laws };
+    const note = (text: string): void => this.note(`${name}: ${text}`);
+    const { sessionGroups } = this.surroundings.rules;
+    const before = this.options.template?.machines.get(name);
+    const machine = new SimMachine(name, before?.id ?? this.random.uuid(), shared, note, sessionGroups);
+    if (before) machine.become(before);
+    this.places.set(name, { machine, role, guard: undefined, keeper: undefined, agent: undefined });
+    this.network.power(name, false);
   }
 
-  site(name: string): Site {
-    const found = this.sites.get(name);
-    if (!found) throw new Error(`the simulation has no host ${name}`);
+  place(name: string): Place {
+    const found = this.places.get(name);
+    if (!found) throw new Error(`the simulation has no machine ${name}`);
     return found;
+  }
+
+  /** Machines that hold leases or vote on them. */
+  keepers(): readonly Place[] {
+    return [...this.places.values()].filter(({ role }) => role !== 'other');
   }
 
   note(text: string): void {
@@ -113,194 +164,114 @@ export class World {
 
   /** Boots everything, joins all hosts, adds the image `tiny` and the network `lab`. */
   async begin(): Promise<void> {
-    this.startController();
+    for (const [name, { role }] of this.places) if (role === 'other') this.powerOn(name);
+    for (const name of this.homes.keys()) this.startController(name);
     await this.time.runUntil(this.time.now + 2_000);
-    for (const { machine } of this.sites.values()) await this.#join(machine);
-    await this.must(
-      this.ask((snapshot, context) =>
-        createNetwork(snapshot, { name: 'lab', mode: 'bridge', bridge: 'br0', ipv4: { cidr: '10.9.0.0/16' } }, context),
-      ),
-    );
-    await this.must(this.#addImage());
-    for (const name of this.sites.keys()) this.powerOn(name);
+    if (this.options.lease) await setLease(this, this.options.lease);
+    for (const [name, { machine, role }] of this.places)
+      if (role !== 'other') await joinMachine(this, name, machine.id, role);
+    await addNetwork(this);
+    await addImage(this);
+    for (const name of this.places.keys()) this.powerOn(name);
     await this.time.runUntil(this.time.now + 8_000);
   }
 
-  async #join(machine: SimMachine): Promise<void> {
-    const { id, name } = machine;
-    await this.must(this.ask((snapshot, context) => createInvite(snapshot, { hostName: name }, id, context)));
-    const certificate = { serial: '1', expiresAt: epochAt * 2 };
-    const join = { id, secretHash: id, hostName: name, agentVersion: 'sim', protocol: 1, certificate };
-    await this.must(this.ask((snapshot, context) => joinHost(snapshot, join, context)));
-  }
-
-  async #addImage(): Promise<void> {
-    const input = { name: 'tiny', format: 'qcow2', sizeBytes: 1024, sha512: imageDigest } as const;
-    await this.must(this.ask((snapshot, context) => beginImage(snapshot, input, context)));
-    const image = this.snapshot().byName('image', 'tiny');
-    if (!image) throw new Error('the image was not written');
-    await this.must(this.ask((snapshot, context) => imageReceived(snapshot, image.id, 1024, context)));
-    const stored = { sha512: imageDigest, sizeBytes: 1024, format: 'qcow2' } as const;
-    await this.must(
-      this.ask((snapshot, context) =>
-        imageReady(snapshot, image.id, { givenSha512: imageDigest, stored, virtualBytes: 1 << 30 }, context),
-      ),
-    );
-  }
-
-  startController(): void {
-    if (this.#controller) return;
-    const life = new Life();
-    const clock = clockOf(this.time, life, this.#options.drift ?? 0);
-    const log = this.#options.log ?? silent;
-    const slow = slowly(this.time, life, this.random, this.#options.slowMs ?? 2);
-    const store: Store = {
-      lead: () => slow(() => this.#store.lead()),
-      commit: (commit) => slow(() => this.#store.commit(commit)),
-      idempotent: (who, key) => slow(() => this.#store.idempotent(who, key)),
-      events: (query) => slow(() => this.#store.events(query)),
-      ping: () => slow(() => this.#store.ping()),
-    };
-    const state = new SiteState({ store, clock, log });
-    const loop = new Loop({ state, clock, log });
-    const stop = new AbortController();
-    this.#controller = { life, state, loop, stop };
-    void loop.run(stop.signal);
-  }
-
-  killController(): void {
-    this.#controller?.life.kill();
-    this.#controller = undefined;
-    for (const site of this.sites.values()) site.attached = undefined;
+  /** Switches on a site that was made before. */
+  async resume(): Promise<void> {
+    await this.database.replay(this.options.template?.database ?? []);
+    await this.database.forget();
+    for (const name of this.places.keys()) this.powerOn(name);
   }
 
   powerOn(name: string): void {
-    const { machine } = this.site(name);
+    const place = this.place(name);
+    const { machine } = place;
     if (machine.powered) return;
     machine.powered = true;
     machine.engineUp = true;
     machine.sessionNumber += 1;
     machine.sessionId = this.random.uuid();
-    this.startAgent(name);
+    machine.bootId = this.random.uuid();
+    machine.clock.boot(this.random.whole(0, 1_000_000));
+    this.network.power(name, true);
+    for (const process of ['guard', 'keeper', 'agent'] as const) this.start(process, name);
+    for (const [controller, home] of this.homes) if (home === name) this.startController(controller);
   }
 
   powerCut(name: string): void {
-    const { machine } = this.site(name);
-    this.killAgent(name);
-    machine.powered = false;
-    machine.domains.clear();
-    machine.exits.clear();
+    const { machine } = this.place(name);
+    for (const process of ['agent', 'keeper', 'guard'] as const) this.kill(process, name);
+    for (const [controller, home] of this.homes) if (home === name) this.killController(controller);
+    machine.powerOff();
+    this.network.power(name, false);
   }
 
-  startAgent(name: string): void {
-    const site = this.site(name);
-    if (site.agent || !site.machine.powered) return;
-    const life = new Life();
-    const loop = new AgentLoop(this.#agentPorts(site, life), {
-      hostId: site.machine.id,
-      siteId: this.siteId,
-      session: { number: site.machine.sessionNumber, id: site.machine.sessionId },
-      agentVersion: 'sim',
-    });
-    const agent: Agent = { life, loop, stop: new AbortController() };
-    site.agent = agent;
-    void life.of(loop.load()).then(() => loop.run(agent.stop.signal));
-    this.#dial(site, agent);
+  start(process: Exclude<ProcessName, 'controller'>, name: string): void {
+    const place = this.place(name);
+    const { machine, role } = place;
+    if (!machine.powered || role === 'other' || place[process]) return;
+    if (process === 'guard' && role === 'host') place.guard = new SimGuard(machine, this.surroundings);
+    if (process === 'keeper') place.keeper = new SimKeeper(machine, role, () => place.guard, this.surroundings);
+    if (process === 'agent' && role === 'host')
+      place.agent = new SimAgent(
+        machine,
+        (life) => SimKeeper.door(life, machine, () => place.keeper),
+        () => this.controllers.values(),
+        this.surroundings,
+      );
   }
 
-  killAgent(name: string): void {
-    const site = this.site(name);
-    site.agent?.life.kill();
-    site.agent = undefined;
-    site.machine.listeners.clear();
-    this.#hangUp(site);
+  kill(process: Exclude<ProcessName, 'controller'>, name: string): void {
+    const place = this.place(name);
+    place[process]?.kill();
+    place[process] = undefined;
   }
 
-  #agentPorts(site: Site, life: Life): AgentPorts {
-    const { machine } = site;
-    const slow = slowly(this.time, life, this.random, this.#options.slowMs ?? 2);
-    return {
-      clock: clockOf(this.time, life, -(this.#options.drift ?? 0)),
-      ids: { uuid: () => this.random.uuid(), secret: () => this.random.hex(43) },
-      files: simFiles(machine, slow),
-      engine: simEngine(machine, this.time, slow),
-      disks: simDisks(machine, slow),
-      images: simImages(machine, slow),
-      seeds: { write: (order) => slow(() => `guests/${order.id}/seed.iso`) },
-      networks: { converge: (networks) => slow(() => new Map(networks.map(({ id }) => [id, undefined]))) },
-      meter: {
-        measure: () =>
-          slow(() => ({
-            measured: facts,
-            used: { cpuPercent: 0, memoryMiB: 0, diskMiB: 0 },
-            network: { bridges: ['br0'] },
-          })),
-      },
-      link: {
-        connected: () => life.alive && site.attached !== undefined,
-        report: (report) => {
-          if (!life.alive || !site.attached) return;
-          site.link.carry(
-            report,
-            (copy) => this.#controller?.life.alive && this.#controller.loop.report(machine.id, copy),
-          );
-        },
-      },
-      log: this.#options.log ?? silent,
-    };
+  startController(name: string): void {
+    const home = this.homes.get(name);
+    const id = this.controllerIds.get(name);
+    if (home === undefined || id === undefined) throw new Error(`the simulation has no controller ${name}`);
+    const { machine } = this.place(home);
+    if (!machine.powered || this.controllers.has(name)) return;
+    this.controllers.set(
+      name,
+      new SimController(name, id, machine, this.database, this.#databaseAt, this.surroundings),
+    );
   }
 
-  /** The agent keeps a connection as well as it can. */
-  #dial(site: Site, agent: Agent): void {
-    const tick = (): void => {
-      if (!agent.life.alive) return;
-      const controller = this.#controller;
-      const good = controller !== undefined && !site.link.cut && controller.state.leadership === 'leading';
-      if (!good || site.link.broken || site.attached?.to !== controller) this.#hangUp(site);
-      if (good && !site.attached && controller) this.#attach(site, agent, controller);
-      this.time.after(dialMs, tick);
-    };
-    tick();
+  killController(name: string): void {
+    this.controllers.get(name)?.kill();
+    this.controllers.delete(name);
   }
 
-  #attach(site: Site, agent: Agent, controller: Controller): void {
-    site.link.broken = false;
-    const link: HostLink = {
-      hostId: site.machine.id,
-      send: (assignment) => {
-        if (controller.life.alive) site.link.carry(assignment, (copy) => agent.life.alive && agent.loop.receive(copy));
-      },
-    };
-    site.attached = { to: controller, from: agent, link };
-    controller.loop.attach(link);
-    agent.loop.wake();
-  }
-
-  #hangUp(site: Site): void {
-    const { attached } = site;
-    site.attached = undefined;
-    if (attached?.to.life.alive) attached.to.loop.detach(attached.link);
-  }
-
-  setWeather(weather: Weather): void {
-    for (const { link } of this.sites.values()) link.weather = weather;
+  /** A process of a machine, or a controller by its name. */
+  life(process: ProcessName, name: string): Life | undefined {
+    return process === 'controller' ? this.controllers.get(name)?.life : this.place(name)[process]?.life;
   }
 
   // ---------------------------------------------------------------- people
 
+  /** Who leads, as people would find it: of those who say so, the one with the highest epoch. */
+  leader(): SimController | undefined {
+    const epochOf = (each: SimController) => each.state.epoch ?? noEpoch;
+    return [...this.controllers.values()]
+      .filter((each) => each.leads)
+      .toSorted((a, b) => compareEpochs(epochOf(b), epochOf(a)))[0];
+  }
+
   snapshot(): Snapshot {
-    if (!this.#controller) throw new Error('no controller runs');
-    return this.#controller.state.snapshot;
+    const leader = this.leader();
+    if (!leader) throw new Error('no controller leads');
+    return leader.state.snapshot;
   }
 
   /**
    * What a person asks of the controller. Resolves when it is acknowledged; a refusal rejects; when the controller dies
    * first it never settles.
    */
-  ask(decide: (snapshot: Snapshot, context: RequestContext) => RequestResult): Promise<RequestResult> {
-    const controller = this.#controller;
-    if (!controller)
-      return Promise.reject(new VirgaError('site_unreachable', { where: 'sim', detail: 'no controller' }));
+  async ask(decide: (snapshot: Snapshot, context: RequestContext) => RequestResult): Promise<RequestResult> {
+    const controller = this.leader();
+    if (!controller) throw new VirgaError('site_unreachable', { where: 'sim', detail: 'no controller leads' });
     const context = (): RequestContext => ({
       now: Math.round(epochAt + this.time.now),
       uuid: () => this.random.uuid(),
@@ -313,6 +284,12 @@ export class World {
         return outcome.result;
       });
     return controller.life.of(answered);
+  }
+
+  /** Lets time pass until `done`, looked at every 250 ms, at most `ms`. */
+  async passUntil(done: () => boolean, ms: number): Promise<void> {
+    const end = this.time.now + ms;
+    while (this.time.now < end && !done()) await this.time.runUntil(Math.min(end, this.time.now + 250));
   }
 
   /** Lets time pass until the promise settles; a refusal is an error of the scenario. */
@@ -328,26 +305,19 @@ export class World {
     return watched;
   }
 
-  async setCapacity(host: string, cpus: number, memoryMiB: number): Promise<void> {
-    await this.must(
-      this.ask((snapshot, context) =>
-        changeHost(
-          snapshot,
-          host,
-          { capacity: { cpus, memoryMiB }, reserved: { cpus: 0, memoryMiB: 0, diskMiB: 0 } },
-          context,
-        ),
-      ),
-    );
-  }
-
   // ---------------------------------------------------------------- looking
 
-  /** Where a guest runs (or is paused) at this moment, on any powered machine. */
+  /** Where a guest is (running, paused or frozen) at this moment, on any powered machine. */
   copies(guestId: Uuid): readonly string[] {
-    return [...this.sites.values()]
+    return [...this.places.values()]
       .filter(({ machine }) => machine.domains.has(guestId))
       .map(({ machine }) => machine.name);
+  }
+
+  guestId(name: string): Uuid | undefined {
+    const id = this.leader()?.state.snapshot.byName('guest', name)?.id;
+    if (id !== undefined) this.#guestIds.set(name, id);
+    return id ?? this.#guestIds.get(name);
   }
 
   /** Somebody asked to delete it, and it may be so although nobody was told. */
@@ -355,13 +325,8 @@ export class World {
     return this.deletionAsked.has(guestId) || this.deleted.has(guestId);
   }
 
+  /** Of this world's life, without those that its template brought. */
   async events(): Promise<readonly SiteEvent[]> {
-    this.storeFault = undefined;
-    const all: SiteEvent[] = [];
-    for (;;) {
-      const page = await this.#store.events({ afterSeq: all.at(-1)?.seq ?? 0, limit: 1000 });
-      all.push(...page);
-      if (page.length === 0) return all;
-    }
+    return this.database.events();
   }
 }

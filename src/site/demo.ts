@@ -1,7 +1,8 @@
 /**
  * `virga demo`: three simulated physical hosts with real libvirt, a real controller and real guests, in front of the
  * user. It does the main job: an image is added, six guests are placed and answer with their own names, one is killed
- * behind libvirt's back and comes back by itself.
+ * behind libvirt's back and comes back by itself. Then a host loses power and its guests go on elsewhere, and the switch
+ * loses power and the guests only pause.
  */
 import { rmdir } from 'node:fs/promises';
 import type { Client } from '../api/client.ts';
@@ -9,6 +10,7 @@ import { VirgaError } from '../api/errors.ts';
 import type { GuestView } from '../api/schemas.ts';
 import { testbedsDir, tinyImage } from '../testbed/index.ts';
 import { uploadFile } from './upload.ts';
+import { showDark, showFailover, type DemoDark, type DemoFailover } from './demo-lease.ts';
 import { openLab, type Lab } from './lab.ts';
 import { defaults } from './paths.ts';
 import { guestsInState, until } from './ready.ts';
@@ -39,6 +41,9 @@ export interface DemoResult {
     readonly answeredMs: number;
     readonly restarts: number;
   };
+  /** Absent with one host, whose guests have nowhere to go. */
+  readonly failover?: DemoFailover;
+  readonly dark?: DemoDark;
   readonly seconds: number;
 }
 
@@ -140,7 +145,19 @@ async function main(lab: Lab, stage: Stage, options: DemoOptions, started: numbe
     address: host.address,
     guests: guests.filter((guest) => guest.host === host.name).length,
   }));
-  return { ok: true, hosts, guests, recovered, seconds: Math.round((performance.now() - started) / 100) / 10 };
+  const lease = hosts.length > 1 ? await leases(lab, stage, guests) : undefined;
+  const seconds = Math.round((performance.now() - started) / 100) / 10;
+  return { ok: (lease?.dark.restarted ?? 0) === 0, hosts, guests, recovered, ...lease, seconds };
+}
+
+async function leases(
+  lab: Lab,
+  stage: Stage,
+  guests: DemoResult['guests'],
+): Promise<{ readonly failover: DemoFailover; readonly dark: DemoDark }> {
+  await stage.step('waiting until every host holds a lease', () => lab.settled());
+  const failover = await showFailover(lab, stage, guests);
+  return { failover, dark: await showDark(lab, stage, guests) };
 }
 
 function closing(lab: Lab, reference: ReferenceServer): string {
@@ -178,7 +195,13 @@ export async function demo(options: DemoOptions): Promise<number> {
   let reference: ReferenceServer | undefined;
   try {
     lab = await stage.step(`starting a site of ${options.hosts} simulated physical hosts`, () =>
-      openLab({ hosts: hostNames.slice(0, options.hosts), siteName: 'demo', say: (line) => stage.note(line) }),
+      openLab({
+        hosts: hostNames.slice(0, options.hosts),
+        siteName: 'demo',
+        // An even number of hosts needs one more voice.
+        witness: options.hosts % 2 === 0,
+        say: (line) => stage.note(line),
+      }),
     );
     const result = await Promise.race([play(lab, stage, options, started), stop]);
     if (result === 'interrupted') return 130;

@@ -5,8 +5,9 @@ import { joinAgent, runAgent } from '../agent/main.ts';
 import { VirgaError } from '../api/errors.ts';
 import { ownVersion } from '../api/version.ts';
 import type { LocalCall } from '../cli/program.ts';
+import { exportAuthority } from '../controller/authority-file.ts';
 import { authorityFiles } from '../controller/ca.ts';
-import { runController } from '../controller/main.ts';
+import { runController, type ControllerOptions } from '../controller/main.ts';
 import type { Decryption, Encryption } from '../controller/store/backup-file.ts';
 import { openDatabase } from '../controller/store/open.ts';
 import { restoreBackup } from '../controller/store/restore.ts';
@@ -55,8 +56,9 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 /** `virga controller run`: until SIGTERM. */
 export async function controller(call: LocalCall): Promise<number> {
-  wanted(call, 'run');
+  const what = wanted(call, 'run', 'export-authority');
   const dataDir = text(call, 'data') ?? join(defaults.dataDir, 'controller');
+  if (what === 'export-authority') return giveAuthority(call, dataDir);
   await mkdir(dataDir, { recursive: true, mode: 0o711 });
   await makeReachable(systemUser, dataDir);
   const signal = stopSignal();
@@ -65,6 +67,7 @@ export async function controller(call: LocalCall): Promise<number> {
   const encryption: Encryption | undefined = recipients ? { recipients } : undefined;
   const folder = text(call, 'backupDir');
   const agentUrls = list(call, 'advertise');
+  const authority = await authorityOf(call);
   const running = await runController({
     dataDir,
     socketPath: text(call, 'socket') ?? defaults.socket,
@@ -74,6 +77,7 @@ export async function controller(call: LocalCall): Promise<number> {
     dropTo: systemUser,
     log: openLog('controller'),
     ...(agentUrls ? { agentUrls } : {}),
+    ...(authority ? { authority } : {}),
     ...(databaseUrl === undefined || databaseUrl === '' ? {} : { databaseUrl }),
     backup: {
       intervalMs: positive(call, 'backupHours', '--backup-hours') * 3_600_000,
@@ -90,7 +94,34 @@ export async function controller(call: LocalCall): Promise<number> {
   return 0;
 }
 
-/** `virga agent join URL TOKEN` and `virga agent run`. */
+/** `virga controller export-authority FILE`: for another controller of the same site. Never without a key to the file. */
+async function giveAuthority(call: LocalCall, dataDir: string): Promise<number> {
+  const [, path] = call.args;
+  const passphraseFile = text(call, 'passphraseFile');
+  const recipients = list(call, 'recipient');
+  if (path === undefined || (passphraseFile === undefined) === (recipients === undefined))
+    throw new VirgaError('usage', {
+      detail: 'virga controller export-authority takes FILE, and either --passphrase-file or --recipient',
+    });
+  const encryption: Encryption =
+    passphraseFile === undefined
+      ? { recipients: recipients ?? [] }
+      : { passphrase: await passphraseIn(passphraseFile) };
+  const { pin } = await exportAuthority(dataDir, path, encryption);
+  call.io.stdout.write(
+    `${path} holds the keys of the site (pin ${pin.slice(0, 16)}…). On the other controller: virga controller run --authority ${path}\n`,
+  );
+  return 0;
+}
+
+async function authorityOf(call: LocalCall): Promise<ControllerOptions['authority']> {
+  const path = text(call, 'authority');
+  if (path === undefined) return undefined;
+  const decryption = await decryptionOf(call);
+  return { path, ...(decryption ? { decryption } : {}) };
+}
+
+/** `virga agent join URL… TOKEN` and `virga agent run`. */
 export async function agent(call: LocalCall): Promise<number> {
   const what = wanted(call, 'join', 'run');
   const dataDir = text(call, 'data') ?? join(defaults.dataDir, 'agent');
@@ -109,15 +140,18 @@ export async function agent(call: LocalCall): Promise<number> {
 }
 
 async function joinHere(call: LocalCall, dataDir: string): Promise<number> {
-  const [, url, token, ...rest] = call.args;
-  if (url === undefined || token === undefined || rest.length > 0)
+  const [url, ...more] = call.args.slice(1, -1);
+  const token = call.args.at(-1);
+  if (url === undefined || token === undefined)
     throw new VirgaError('usage', {
-      detail: 'virga agent join takes URL and TOKEN, as "virga host invite" printed them',
+      detail:
+        'virga agent join takes the URL of one or more controllers and TOKEN, as "virga host invite" printed them',
     });
   const hostName = text(call, 'name');
   const answer = await joinAgent({
     dataDir,
     url,
+    more,
     token,
     agentVersion: ownVersion,
     ...(hostName === undefined ? {} : { hostName }),
@@ -131,13 +165,16 @@ async function joinHere(call: LocalCall, dataDir: string): Promise<number> {
   return 0;
 }
 
+async function passphraseIn(file: string): Promise<string> {
+  return (await readFile(file, 'utf8')).replace(/\r?\n$/, '');
+}
+
 async function decryptionOf(call: LocalCall): Promise<Decryption | undefined> {
   const passphraseFile = text(call, 'passphraseFile');
   const identityFile = text(call, 'identity');
   if (passphraseFile !== undefined && identityFile !== undefined)
     throw new VirgaError('usage', { detail: 'give --passphrase-file or --identity, not both' });
-  if (passphraseFile !== undefined)
-    return { passphrase: (await readFile(passphraseFile, 'utf8')).replace(/\r?\n$/, '') };
+  if (passphraseFile !== undefined) return { passphrase: await passphraseIn(passphraseFile) };
   if (identityFile === undefined) return undefined;
   const lines = (await readFile(identityFile, 'utf8')).split('\n').map((line) => line.trim());
   return { identities: lines.filter((line) => line !== '' && !line.startsWith('#')) };

@@ -8,8 +8,16 @@ export function programRoot(): string {
   return import.meta.url.endsWith('virga.mjs') ? here : join(here, '../..');
 }
 
-/** V8 flags by part. An agent shares its host with guests: a small young generation keeps it small. */
-export const nodeFlags: Readonly<Record<string, readonly string[]>> = { agent: ['--max-semi-space-size=2'] };
+const small = ['--max-semi-space-size=2'];
+/** One helper thread: they are few and small, and nobody waits for a thread that does not run. */
+const lean = [...small, '--v8-pool-size=1'];
+/** V8 flags by part. These share their host with guests: a small young generation keeps them small. */
+export const nodeFlags: Readonly<Record<string, readonly string[]>> = {
+  agent: small,
+  keeper: lean,
+  guard: lean,
+  witness: lean,
+};
 
 /** How this very program is started again as another of its parts: from the checkout, or from the one-file release. */
 export function selfArgv(...args: readonly string[]): string[] {
@@ -27,4 +35,5 @@ export const defaults = {
 } as const;
 
 /** Where the pid of a part that `up` runs is kept. */
-export const partFile = (part: 'libvirtd' | 'controller' | 'agent'): string => join(defaults.runDir, `${part}.part`);
+export const partFile = (part: 'libvirtd' | 'controller' | 'agent' | 'keeper' | 'guard'): string =>
+  join(defaults.runDir, `${part}.part`);

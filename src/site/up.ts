@@ -1,4 +1,7 @@
-/** `virga up` and `virga down`: this machine as a site of one host, for real use. */
+/**
+ * `virga up` and `virga down`: this machine as a site of one host, for real use. Controller and agent end with `up`;
+ * keeper and guard run on, as guests do, because they hold the guests' lease.
+ */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -8,6 +11,7 @@ import type { Client } from '../api/client.ts';
 import { VirgaError } from '../api/errors.ts';
 
 import { keepRunning, type Kept } from './child.ts';
+import { endLasting, lastingParts, tend, type Tended } from './lasting.ts';
 import { ensureLibvirt } from './libvirtd.ts';
 import { defaults, partFile, selfArgv } from './paths.ts';
 import { livingPid, removePid, writePid } from './pidfile.ts';
@@ -72,7 +76,7 @@ function describe(options: UpOptions, notes: readonly string[]): string {
   ].join('\n');
 }
 
-/** Ends what an `up` that was killed left running. Guests run on. Gives the names of the parts. */
+/** Ends what an `up` that was killed left running. Guests run on, with keeper and guard. Gives the names of the parts. */
 async function endOrphans(): Promise<string[]> {
   const ended: string[] = [];
   for (const part of ['agent', 'controller', 'libvirtd'] as const) {
@@ -89,7 +93,7 @@ async function endOrphans(): Promise<string[]> {
   return ended;
 }
 
-/** Runs until SIGINT or SIGTERM; then controller and agent stop, guests run on. */
+/** Runs until SIGINT or SIGTERM; then controller and agent stop; guests, keeper and guard run on. */
 async function foreground(options: UpOptions): Promise<number> {
   await mkdir(options.data, { recursive: true, mode: 0o711 });
   await mkdir(defaults.runDir, { recursive: true });
@@ -97,6 +101,7 @@ async function foreground(options: UpOptions): Promise<number> {
   const orphans = await endOrphans();
   if (orphans.length > 0) say(`ended what an earlier "up" left: ${orphans.join(', ')}`);
   const kept: Kept[] = [];
+  const tended: Tended[] = [];
   const stopped = new Promise<void>((done) => {
     process.once('SIGINT', () => done());
     process.once('SIGTERM', () => done());
@@ -129,6 +134,8 @@ async function foreground(options: UpOptions): Promise<number> {
     );
     const client = await readyClient(defaults.socket, 90_000);
     await joinHere(client, options, agentDir);
+    for (const part of lastingParts)
+      tended.push(tend(part, { agentDir, logFile: join(options.data, `${part}.log`), onExit: say }));
     kept.push(
       keepRunning('agent', selfArgv('agent', 'run', '--data', agentDir, '--socket', libvirt.socket), {
         logFile: join(options.data, 'agent.log'),
@@ -142,6 +149,7 @@ async function foreground(options: UpOptions): Promise<number> {
     if (process.stdout.isTTY) say('Ctrl-C stops controller and agent; guests run on.');
     await stopped;
   } finally {
+    for (const each of tended) each.leave();
     for (const each of kept.toReversed()) await each.stop();
     await removePid(pidFile);
   }
@@ -196,11 +204,14 @@ export async function up(options: UpOptions): Promise<number> {
 }
 
 export interface DownOptions {
-  /** Also stops every guest first, politely. */
+  /** Also stops every guest first, politely, and then what holds their lease. */
   readonly guests: boolean;
 }
 
-async function stopGuests(): Promise<void> {
+const alive: ReadonlySet<string> = new Set(['running', 'paused', 'io-error']);
+
+/** True when nothing runs any more. */
+async function stopGuests(): Promise<boolean> {
   const client = await readyClient(defaults.socket, 10_000);
   const { items } = await client.call('guest.list', { query: { state: 'running' } });
   for (const guest of items) await client.call('guest.stop', { params: { guest: guest.name }, body: {} });
@@ -209,8 +220,12 @@ async function stopGuests(): Promise<void> {
     const { items: left } = await client.call('guest.list', { query: { state: 'stopping' } });
     return left.length === 0 ? true : undefined;
   });
+  const { items: all } = await client.call('guest.list');
   await client.close();
   say(`stopped ${items.length} guests`);
+  const on = all.filter(({ status }) => status.observed !== undefined && alive.has(status.observed.engine));
+  if (on.length > 0) say(`these run on, with keeper and guard: ${on.map(({ name }) => name).join(', ')}`);
+  return on.length === 0;
 }
 
 export async function down(options: DownOptions): Promise<number> {
@@ -218,12 +233,16 @@ export async function down(options: DownOptions): Promise<number> {
   if (pid === undefined) {
     const orphans = await endOrphans();
     say(orphans.length > 0 ? `down (an earlier "up" had been killed; ended ${orphans.join(', ')})` : 'already down');
+    // Without a controller nobody knows whether guests run that must freeze when their lease runs out.
+    if (options.guests && lastingParts.some((part) => livingPid(partFile(part)) !== undefined))
+      say('keeper and guard run on for the guests: virga up, then virga down --guests');
     return 0;
   }
-  if (options.guests) await stopGuests();
+  const nothingRuns = options.guests && (await stopGuests());
   process.kill(pid, 'SIGTERM');
   // While it is still starting it hears of this only when it is up.
   await until('virga up to stop', 200_000, async () => (livingPid(pidFile) === undefined ? true : undefined));
+  if (nothingRuns) await endLasting();
   say(options.guests ? 'down' : 'down; guests run on (virga down --guests stops them too)');
   return 0;
 }

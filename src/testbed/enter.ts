@@ -9,15 +9,24 @@ export interface Place {
   readonly kind: 'host' | 'switch';
   /** First process of it, as seen from outside. */
   readonly pid: number;
+  /** Control group that what is started there belongs to (hosts, where the kernel has version 2). */
+  readonly group?: string;
 }
 
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const tied = ['setpriv', '--pdeathsig', 'KILL'];
 
+/** The vector that joins the control group and becomes `argv`, under the same process id. */
+export function inGroup(group: string | undefined, argv: readonly string[]): string[] {
+  if (group === undefined) return [...argv];
+  return ['sh', '-c', 'echo 0 > "$0/cgroup.procs" && exec "$@"', group, ...argv];
+}
+
 /** The vector that enters the place and runs `argv` there, tied to the life of the process that starts it. */
 export function enterArgv(place: Place, argv: readonly string[]): string[] {
   if (place.kind === 'switch') return ['nsenter', `--net=/proc/${place.pid}/ns/net`, '--', ...argv];
-  return ['nsenter', '-t', `${place.pid}`, '-m', '-u', '-p', '-n', '--', ...tied, ...argv];
+  const spaces = ['-m', '-u', '-p', '-n', ...(place.group === undefined ? [] : ['-C'])];
+  return inGroup(place.group, ['nsenter', '-t', `${place.pid}`, ...spaces, '--', ...tied, ...argv]);
 }
 
 /** See `TestbedHost.exec`. */

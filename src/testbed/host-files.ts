@@ -5,13 +5,14 @@ import { join } from 'node:path';
 export const privateDirs = ['etc/libvirt', 'var/lib/libvirt', 'var/log/libvirt', 'var/cache/libvirt'] as const;
 
 /**
- * First process of a host, in new mount, UTS, pid and network namespaces. Arguments: name, directory, run directory.
+ * First process of a host, in new mount, UTS, pid, network and cgroup namespaces. Arguments: name, directory, run
+ * directory, where the version 2 tree of control groups is (empty: nowhere).
  * Says "ready" when its mounts are made, then only reaps orphans: libvirtd as process 1 never would, and waits 40 s
  * for each of QEMU's probes.
  */
 export const hostInit = String.raw`
 set -eu
-name=$1 dir=$2 run=$3
+name=$1 dir=$2 run=$3 groups=$4
 hostname "$name"
 mount -t proc proc /proc
 # /sys shows the network namespace it was mounted in; the control groups below it are kept.
@@ -19,6 +20,8 @@ stash="$dir/stash"
 if [ -d /sys/fs/cgroup ]; then mount --rbind /sys/fs/cgroup "$stash"; fi
 mount -t sysfs sysfs /sys
 if mountpoint -q "$stash"; then mount --move "$stash" /sys/fs/cgroup; fi
+# Mounted again it shows this host's part as the whole tree.
+if [ -n "$groups" ]; then umount "$groups"; mount -t cgroup2 none "$groups"; fi
 for path in etc/libvirt var/lib/libvirt var/log/libvirt var/cache/libvirt; do mount --bind "$dir/$path" "/$path"; done
 for file in etc/hostname etc/hosts etc/machine-id; do
   if [ -e "/$file" ]; then mount --bind "$dir/$file" "/$file"; fi

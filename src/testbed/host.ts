@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { enterArgv, execIn, runIn, spawnHeld, spawnIn, type Held, type Place } from './enter.ts';
+import { enterArgv, execIn, inGroup, runIn, spawnHeld, spawnIn, type Held, type Place } from './enter.ts';
+import { groupRoot, makeGroup, removeGroup } from './groups.ts';
 import { hostInit, writeHostFiles, type HostIdentity } from './host-files.ts';
 import type { Link } from './link.ts';
 import { hostAddress } from './plan.ts';
@@ -15,6 +16,10 @@ export interface HostSettings {
   readonly dir: string;
   readonly runDir: string;
   readonly link: Link;
+  /** The second network, where the testbed has one. */
+  readonly link2?: Link;
+  /** Its control group; undefined where the kernel has no version 2 tree. */
+  readonly group: string | undefined;
   /** Told at each power-on what must be killed to end this host. */
   readonly record: (processes: readonly ProcessId[], namespace: string) => Promise<void>;
 }
@@ -24,6 +29,7 @@ export class Host implements TestbedHost {
   readonly name: string;
   readonly address: string;
   readonly address6: string;
+  readonly address2: string | undefined;
   readonly hostUuid: string;
   readonly dir: string;
   readonly runDir: string;
@@ -39,9 +45,10 @@ export class Host implements TestbedHost {
     this.hostUuid = settings.identity.hostUuid;
     this.dir = settings.dir;
     this.runDir = settings.runDir;
-    const { address, address6 } = hostAddress(settings.index);
+    const { address, address6, address2 } = hostAddress(settings.index);
     this.address = address;
     this.address6 = address6;
+    this.address2 = settings.link2 === undefined ? undefined : address2;
   }
 
   get libvirtSocket(): string {
@@ -121,12 +128,13 @@ export class Host implements TestbedHost {
     if (left.length > 0) throw new Error(`host ${this.name}: process ${first.place.pid} survives SIGKILL`);
     // Its end is known here a moment later; the next boot must not take the dead one for its own.
     await this.#libvirtd?.exited;
-    await this.#settings.link.detach();
+    const { group, link, link2 } = this.#settings;
+    await Promise.all([link.detach(), link2?.detach(), group === undefined ? undefined : removeGroup(group)]);
   }
 
   async powerOn(): Promise<void> {
     if (this.powered) return;
-    const { dir, runDir, identity, link, record } = this.#settings;
+    const { dir, runDir, identity, link, link2, group, record } = this.#settings;
     // A host whose first process died without powerCut (somebody's kill) still has its cable.
     if (this.#first !== undefined) await this.powerCut();
     await emptyDir(runDir);
@@ -135,26 +143,36 @@ export class Host implements TestbedHost {
     this.#bootId = randomUUID();
     await writeHostFiles(dir, identity);
     await writeFile(join(dir, 'boot_id'), `${this.#bootId}\n`);
-    const unshare = ['unshare', '--mount', '--uts', '--pid', '--net', '--fork', '--kill-child=KILL'];
-    const init = ['bash', '-c', hostInit, `host-${this.name}`, this.name, dir, runDir];
-    const held = await spawnHeld([...unshare, ...init], `host ${this.name}`);
+    if (group !== undefined) await makeGroup(group);
+    const spaces = ['--mount', '--uts', '--pid', '--net', ...(group === undefined ? [] : ['--cgroup'])];
+    const unshare = ['unshare', ...spaces, '--fork', '--kill-child=KILL'];
+    const init = ['bash', '-c', hostInit, `host-${this.name}`, this.name, dir, runDir, groupRoot() ?? ''];
+    const held = await spawnHeld(inGroup(group, [...unshare, ...init]), `host ${this.name}`);
     const pid = held.childPid();
     await record([identify(held.pid), identify(pid)], networkNamespace(pid) ?? '');
-    this.#first = { place: { kind: 'host', pid }, held };
+    this.#first = { place: { kind: 'host', pid, ...(group === undefined ? {} : { group }) }, held };
     await link.attach(this.#first.place);
+    await link2?.attach(this.#first.place);
     await this.startLibvirtd();
   }
 
-  cutNetwork(direction: Direction = 'both'): Promise<void> {
-    return this.#settings.link.cut(direction);
+  cutNetwork(direction: Direction = 'both', network: 1 | 2 = 1): Promise<void> {
+    return this.#link(network).cut(direction);
   }
 
-  restoreNetwork(): Promise<void> {
-    return this.#settings.link.restore();
+  restoreNetwork(network: 1 | 2 = 1): Promise<void> {
+    return this.#link(network).restore();
   }
 
   shape(shape: Shape): Promise<void> {
     return this.#settings.link.shape(shape);
+  }
+
+  #link(network: 1 | 2): Link {
+    const { link, link2 } = this.#settings;
+    const found = network === 1 ? link : link2;
+    if (found === undefined) throw new Error('this testbed has one network; open it with secondNetwork');
+    return found;
   }
 
   #place(): Place {

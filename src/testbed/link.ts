@@ -13,27 +13,60 @@ export class Link {
   readonly #switch: Place;
   readonly #bridge: string;
   readonly #index: number;
+  readonly #second: boolean;
+  /** Name of the switch's end; those of the relay's devices are made like it. */
+  readonly #port: string;
   #host: Place | undefined;
   #shape: Shape = {};
   #cut: Direction | undefined;
+  #dark = false;
   #relay: TestbedProcess | undefined;
 
-  constructor(place: Place, bridge: string, index: number) {
+  /** `second`: the cable of the second network, which carries one address of the host and no guests. */
+  constructor(place: Place, bridge: string, index: number, second = false) {
     this.#switch = place;
     this.#bridge = bridge;
     this.#index = index;
+    this.#second = second;
+    this.#port = `${second ? 's' : ''}p${index}`;
+  }
+
+  /** The switch's end, and whether it carries anything when the switch has power. */
+  get port(): { readonly name: string; readonly open: boolean } {
+    return { name: this.#port, open: this.#host !== undefined && this.#cut !== 'both' };
+  }
+
+  /** Only notes that the switch is without power (`pullSwitch` takes all ports down at once): a host that boots now has no carrier. */
+  noteDark(dark: boolean): void {
+    this.#dark = dark;
+  }
+
+  #device(letter: string): string {
+    return `${this.#second ? 's' : ''}${letter}${this.#index}`;
   }
 
   /** Plugs a host in that has just got power: makes its bridge `br0` with the host's addresses. */
   async attach(host: Place): Promise<void> {
-    const port = `p${this.#index}`;
-    const { address, address6, mac } = hostAddress(this.#index);
+    const { mac } = hostAddress(this.#index);
+    const [port, uplink] = [this.#port, this.#uplink];
     await this.#ip(this.#switch, [
-      `link add ${port} type veth peer name uplink address ${mac} netns ${host.pid}`,
-      `link set ${port} mtu ${addressPlan.mtu} master ${this.#relay === undefined ? this.#bridge : `q${this.#index}`}`,
-      `link set ${port} up`,
+      `link add ${port} type veth peer name ${uplink} ${this.#second ? '' : `address ${mac} `}netns ${host.pid}`,
+      `link set ${port} mtu ${addressPlan.mtu} master ${this.#relay === undefined ? this.#bridge : this.#device('q')}`,
     ]);
-    await this.#ip(host, [
+    await this.#ip(host, this.#hostLines());
+    this.#host = host;
+    await this.#applyRate();
+    await this.#applyCut();
+  }
+
+  get #uplink(): string {
+    return this.#second ? 'uplink2' : 'uplink';
+  }
+
+  #hostLines(): readonly string[] {
+    const { address, address2, address6, mac } = hostAddress(this.#index);
+    if (this.#second) return [`link set uplink2 up`, `addr add ${address2}/24 dev uplink2`];
+    return [
       `link add br0 address ${mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
       'link set uplink master br0',
       'link set uplink up',
@@ -42,16 +75,13 @@ export class Link {
       `addr add ${address6}/${prefix6} dev br0 nodad`,
       `route add default via ${addressPlan.gateway}`,
       `route add default via ${addressPlan.gateway6} dev br0`,
-    ]);
-    this.#host = host;
-    await this.#applyRate();
-    await this.#applyCut();
+    ];
   }
 
   /** Takes the dead host's cable away at once (the kernel would do so later, and the next boot needs the name). */
   async detach(): Promise<void> {
     this.#host = undefined;
-    await execIn(this.#switch, ['ip', 'link', 'del', `p${this.#index}`]);
+    await execIn(this.#switch, ['ip', 'link', 'del', this.#port]);
   }
 
   async cut(direction: Direction): Promise<void> {
@@ -81,7 +111,8 @@ export class Link {
 
   async #applyCut(): Promise<void> {
     if (this.#host === undefined) return;
-    await runIn(this.#switch, ['ip', 'link', 'set', `p${this.#index}`, this.#cut === 'both' ? 'down' : 'up']);
+    const dead = this.#cut === 'both' || this.#dark;
+    await runIn(this.#switch, ['ip', 'link', 'set', this.#port, dead ? 'down' : 'up']);
   }
 
   /** Token buckets at both ends of the cable. */
@@ -89,8 +120,8 @@ export class Link {
     if (this.#host === undefined) return;
     const rate = this.#shape.rateKbit;
     for (const [place, device] of [
-      [this.#switch, `p${this.#index}`],
-      [this.#host, 'uplink'],
+      [this.#switch, this.#port],
+      [this.#host, this.#uplink],
     ] as const) {
       if (rate === undefined) await execIn(place, ['tc', 'qdisc', 'del', 'dev', device, 'root']);
       else {
@@ -102,7 +133,7 @@ export class Link {
 
   /** Random loss and one-way cuts: a table of the switch's bridge, replaced in one transaction. */
   async #applyFilter(): Promise<void> {
-    const port = `p${this.#index}`;
+    const port = this.#port;
     const drop = (direction: Direction): string => {
       if (this.#cut === direction) return 'counter drop';
       const share = Math.round((this.#shape.lossPercent ?? 0) * 1000);
@@ -119,7 +150,8 @@ table bridge ${port} {
   }
 
   async #applyDelay(delayMs: number): Promise<void> {
-    const [port, own, left, right] = [`p${this.#index}`, `q${this.#index}`, `l${this.#index}`, `r${this.#index}`];
+    const port = this.#port;
+    const [own, left, right] = [this.#device('q'), this.#device('l'), this.#device('r')];
     const relay = this.#relay;
     if (relay !== undefined) {
       this.#relay = undefined;
@@ -129,7 +161,19 @@ table bridge ${port} {
       await this.#ip(this.#switch, [`link del ${own}`]);
     }
     if (delayMs === 0) return;
-    const program = ['perl', '-e', relayProgram, left, right, `${delayMs}`, `${clockGettime(process.arch)}`];
+    // It stands for a cable: a busy machine must not make it longer.
+    const program = [
+      'chrt',
+      '-f',
+      '5',
+      'perl',
+      '-e',
+      relayProgram,
+      left,
+      right,
+      `${delayMs}`,
+      `${clockGettime(process.arch)}`,
+    ];
     this.#relay = await spawnIn(this.#switch, program);
     await readyLine(this.#relay, 'the delay relay');
     await this.#ip(this.#switch, [

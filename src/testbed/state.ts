@@ -30,6 +30,11 @@ export function bridgeOf(id: string): string {
   return `vg${id}`;
 }
 
+/** The bridge of the second network. */
+export function secondBridgeOf(id: string): string {
+  return `vs${id}`;
+}
+
 export async function writeState(state: TestbedState): Promise<void> {
   const path = join(homeOf(state.id), 'state.json');
   await writeFile(`${path}.new`, JSON.stringify(state));

@@ -2,13 +2,15 @@ import { existsSync } from 'node:fs';
 import { readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execute } from '../setup/command.ts';
+import { groupRoot, removeGroup } from './groups.ts';
 import { alive, identify, killAll, processesIn, type ProcessId } from './proc.ts';
 import { bridgeOf, homeOf, listStates, testbedsDir, type TestbedState } from './state.ts';
 
 /** Removes what a testbed left: processes, then control groups, then files. Any number of times, by any process. */
 export async function tearDown(state: TestbedState): Promise<void> {
   const left = [...(await killAll(state.processes)), ...(await killStragglers(state))];
-  await removeGroups(state.id);
+  const root = groupRoot();
+  if (root !== undefined) await removeGroup(join(root, bridgeOf(state.id)));
   const paths = state.ownsDir ? [state.dir] : state.hostDirs;
   for (const path of paths) await rm(path, { recursive: true, force: true, maxRetries: 3 });
   if (left.length > 0) {
@@ -35,21 +37,6 @@ async function killStragglers(state: TestbedState): Promise<ProcessId[]> {
     }
   }
   return killAll(found);
-}
-
-/** Control groups named after the testbed, in either place of the version 2 tree. */
-async function removeGroups(id: string): Promise<void> {
-  for (const root of ['/sys/fs/cgroup', '/sys/fs/cgroup/unified']) {
-    const path = join(root, bridgeOf(id));
-    if (existsSync(path)) await removeGroup(path);
-  }
-}
-
-async function removeGroup(path: string): Promise<void> {
-  for (const entry of await readdir(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) await removeGroup(join(path, entry.name));
-  }
-  await rmdir(path);
 }
 
 /**

@@ -8,7 +8,8 @@ import { HttpFromSwitch } from './http.ts';
 import { Link } from './link.ts';
 import { addressPlan, hostAddress, prefix4, prefix6 } from './plan.ts';
 import { alive, identify, networkNamespace, until, type ProcessId } from './proc.ts';
-import { bridgeOf, createHome, homeOf, listStates, writeState, type TestbedState } from './state.ts';
+import { hostGroup } from './groups.ts';
+import { bridgeOf, createHome, homeOf, listStates, secondBridgeOf, writeState, type TestbedState } from './state.ts';
 import { cleanStale, tearDown } from './teardown.ts';
 import type {
   ExecOptions,
@@ -39,7 +40,7 @@ export async function openTestbed(options: TestbedOptions): Promise<Testbed> {
     const name = options.name ?? `testbed-${id}`;
     return { name, dir, ownsDir: options.dir === undefined, hostDirs, processes: [], namespaces: [] };
   });
-  const testbed = new OpenTestbed(state, options.hosts);
+  const testbed = new OpenTestbed(state, options.hosts, options.secondNetwork ?? false);
   try {
     await testbed.start();
     return testbed;
@@ -68,14 +69,17 @@ class OpenTestbed implements Testbed {
   readonly plan = addressPlan;
   #state: TestbedState;
   readonly #names: readonly string[];
+  readonly #second: boolean;
   #hosts: readonly Host[] = [];
+  readonly #links: Link[] = [];
   #switch: { readonly place: Place; readonly held: Held } | undefined;
   #http: HttpFromSwitch | undefined;
   readonly #onSwitch = new Set<TestbedProcess>();
   #writing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
-  constructor(state: TestbedState, names: readonly string[]) {
+  constructor(state: TestbedState, names: readonly string[], second: boolean) {
+    this.#second = second;
     this.#state = state;
     this.id = state.id;
     this.name = state.name;
@@ -109,7 +113,9 @@ class OpenTestbed implements Testbed {
         index,
         dir,
         runDir: join(homeOf(this.id), name),
-        link: new Link(this.#place(), bridgeOf(this.id), index),
+        link: this.#newLink(bridgeOf(this.id), index, false),
+        ...(this.#second ? { link2: this.#newLink(secondBridgeOf(this.id), index, true) } : {}),
+        group: hostGroup(bridgeOf(this.id), name),
         record: (processes, namespace) => this.#record(processes, namespace),
       });
     });
@@ -158,6 +164,28 @@ class OpenTestbed implements Testbed {
     return answer;
   }
 
+  async pullSwitch(): Promise<void> {
+    await this.#allLinks(true);
+  }
+
+  async restoreSwitch(): Promise<void> {
+    await this.#allLinks(false);
+  }
+
+  /** One batch of one program: all within a millisecond. */
+  async #allLinks(dark: boolean): Promise<void> {
+    for (const link of this.#links) link.noteDark(dark);
+    const open = this.#links.map((link) => link.port).filter((port) => port.open);
+    const lines = open.map(({ name }) => `link set ${name} ${dark ? 'down' : 'up'}`);
+    await runIn(this.#place(), ['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+  }
+
+  #newLink(bridge: string, index: number, second: boolean): Link {
+    const link = new Link(this.#place(), bridge, index, second);
+    this.#links.push(link);
+    return link;
+  }
+
   close(): Promise<void> {
     return (this.#closing ??= this.#close());
   }
@@ -192,6 +220,13 @@ class OpenTestbed implements Testbed {
       `addr add ${addressPlan.gateway}/${prefix4} dev ${bridge}`,
       `addr add ${addressPlan.gateway6}/${prefix6} dev ${bridge} nodad`,
     ];
+    const second = secondBridgeOf(this.id);
+    if (this.#second)
+      lines.push(
+        `link add ${second} address 02:76:67:00:01:01 type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
+        `link set ${second} up`,
+        `addr add ${addressPlan.second}/24 dev ${second}`,
+      );
     await runIn(place, ['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
     // The small bridges of delayed links must not answer for the switch's address: frames would go round the delay.
     await runIn(place, ['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore']);

@@ -61,12 +61,17 @@ export interface Shape {
   readonly delayMs?: number;
 }
 
-/** One simulated physical host: own mount, UTS, pid and network namespace, own libvirtd. */
+/**
+ * One simulated physical host: own mount, UTS, pid, network and cgroup namespace, own libvirtd. Its tree of control
+ * groups (version 2) is its own; a power cut empties it.
+ */
 export interface TestbedHost {
   readonly name: string;
   /** Its address on the site's network, on its bridge `br0`. */
   readonly address: string;
   readonly address6: string;
+  /** Its address on the second network, on a cable of its own; undefined where the testbed has one network. */
+  readonly address2: string | undefined;
   /** Its UUID as libvirt reports it (host_uuid); the same after each power-on. */
   readonly hostUuid: string;
   /**
@@ -115,9 +120,9 @@ export interface TestbedHost {
   /** Boot id of the present or last boot. */
   bootId(): string;
 
-  /** Pulls the cable (`both`: the host sees no carrier), or drops what passes in one direction. */
-  cutNetwork(direction?: Direction): Promise<void>;
-  restoreNetwork(): Promise<void>;
+  /** Pulls the cable (`both`: the host sees no carrier), or drops what passes in one direction. First network by default. */
+  cutNetwork(direction?: Direction, network?: 1 | 2): Promise<void>;
+  restoreNetwork(network?: 1 | 2): Promise<void>;
   /** Replaces the link's shape; `{}` makes it perfect again. */
   shape(shape: Shape): Promise<void>;
 }
@@ -139,6 +144,8 @@ export interface AddressPlan {
   /** The switch itself, reachable by all; a controller started on the switch listens here. */
   readonly gateway: string;
   readonly gateway6: string;
+  /** The switch's address on the second network. */
+  readonly second: string;
   readonly subnet: string;
   readonly subnet6: string;
   /** Free for guests, inclusive. */
@@ -154,6 +161,8 @@ export interface TestbedOptions {
   readonly hosts: readonly string[];
   /** A name to close it by from another process; made up when left out. Refused while a living testbed has it. */
   readonly name?: string;
+  /** A second switch with a cable to each host, for nothing but addresses of hosts; one network by default. */
+  readonly secondNetwork?: boolean;
   /** Where the hosts' disks go (made when missing); a directory under /var/tmp by default. */
   readonly dir?: string;
 }
@@ -174,6 +183,10 @@ export interface Testbed {
   switchExec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   /** Starts a long-running process there, e.g. a controller; it ends with the testbed. */
   switchSpawn(argv: readonly string[], options?: SpawnOptions): Promise<TestbedProcess>;
+  /** The switch loses power: every cable of every host goes dead at once. The switch's own address stays. */
+  pullSwitch(): Promise<void>;
+  /** It is back: all cables work again at once, but those that are cut one by one. */
+  restoreSwitch(): Promise<void>;
   /** GET from the switch. Throws when there is no answer in time. Costs a few milliseconds itself. */
   httpGet(address: string, path?: string, options?: HttpOptions): Promise<HttpAnswer>;
   /**

@@ -12,7 +12,7 @@ export interface Route {
   readonly method: Method;
   readonly path: string;
   readonly summary: string;
-  readonly tag: 'site' | 'hosts' | 'guests' | 'images' | 'networks' | 'access' | 'health';
+  readonly tag: 'site' | 'hosts' | 'leases' | 'guests' | 'images' | 'networks' | 'access' | 'health';
   /** Commands that use it; the tidy test holds that each exists. */
   readonly cli: readonly string[];
   readonly query?: TSchema;

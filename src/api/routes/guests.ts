@@ -59,7 +59,7 @@ export const guestsRoutes = {
   'guest.change': route({
     method: 'PATCH',
     path: '/v1/guests/{guest}',
-    summary: 'Change labels, restart policy, grace time, name',
+    summary: 'Change labels, restart policy, grace time, recovery, name',
     tag: 'guests',
     cli: ['guest set', 'guest rename'],
     body: s.GuestChange,
@@ -111,6 +111,12 @@ export const guestsRoutes = {
   ),
   'guest.unhold': guestAction('unhold', 'Let it go again', 'guest unhold', Empty),
   'guest.release': guestAction('release', 'Give an adopted domain back to plain libvirt', 'guest release', Empty),
+  'guest.cleanup': guestAction(
+    'cleanup',
+    'End what was given up after too many restarts or moves; it is tried anew',
+    'guest cleanup',
+    Empty,
+  ),
   'guest.adopt': route({
     method: 'POST',
     path: '/v1/adopt',

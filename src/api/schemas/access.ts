@@ -1,5 +1,6 @@
 import Type from 'typebox';
 import { Obj, Enum, Opt, Name, At, Id, meta } from './common.ts';
+import { HostRole } from './hosts.ts';
 
 const Role = Enum(['admin', 'read']);
 export const Token = Obj({
@@ -17,11 +18,12 @@ export const TokenMade = Obj({ token: Token, secret: Type.String({ description: 
 export const Invite = Obj({
   kind: Type.Literal('invite'),
   ...meta,
-  spec: Obj({ expiresAt: At, hostName: Opt(Name) }),
+  spec: Obj({ expiresAt: At, hostName: Opt(Name), role: Opt(HostRole) }),
   status: Obj({ usedAt: Opt(At), hostId: Opt(Id) }),
 });
 export const AddInvite = Obj({
   hostName: Opt(Name),
+  role: Opt(HostRole),
   validSeconds: Opt(Type.Integer({ minimum: 60, maximum: 7 * 86_400 })),
 });
 export const InviteMade = Obj({

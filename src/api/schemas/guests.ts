@@ -33,6 +33,32 @@ export const GuestState = Enum([
 const DiskMode = Enum(['keep', 'fresh'], 'keep: one overlay for life; fresh: a new one at each start');
 const Restart = Enum(['always', 'on-failure', 'never']);
 const Firmware = Enum(['bios', 'uefi']);
+const Ha = Enum(['on', 'off'], 'off: never started elsewhere by itself; on: where its disk allows it');
+const Priority = Type.Integer({
+  minimum: 0,
+  maximum: 100,
+  description: 'Who is recovered first, higher first; 50 when absent',
+});
+const limitFields = {
+  restarts: Opt(Type.Integer({ minimum: 0, maximum: 31 })),
+  moves: Opt(Type.Integer({ minimum: 0, maximum: 31 })),
+  windowSeconds: Type.Integer({ minimum: 1, maximum: 30 * 86_400 }),
+};
+/** What a person may say of recovery, on creation and later. */
+const recovery = {
+  ha: Opt(Ha),
+  priority: Opt(Priority),
+  preferredHosts: Opt(
+    Type.Array(Reference, { maxItems: 16, description: 'Best first; another is taken when none of these fits' }),
+  ),
+  failBack: Opt(Type.Boolean({ description: 'Moves back to a preferred host when that fits again; costs a restart' })),
+  limits: Opt(
+    Obj(
+      { ...limitFields, windowSeconds: Opt(limitFields.windowSeconds) },
+      { description: 'More restarts or moves within the window and it is given up until guest cleanup' },
+    ),
+  ),
+};
 const Nic = Obj({ networkId: Id, mac: Type.String(), ipv4: Opt(Type.String()), ipv6: Opt(Type.String()) });
 const Adopted = Obj({ xml: Type.String(), persistent: Type.Boolean(), autostart: Type.Boolean() });
 const Observed = Obj({
@@ -40,10 +66,15 @@ const Observed = Obj({
   observedAt: At,
   generation: Type.Integer(),
   accepted: Opt(Type.Integer()),
+  inside: Opt(Type.Boolean({ description: 'It freezes with the lease of its host' })),
+  frozen: Opt(Type.Boolean({ description: 'Frozen with the lapsed lease of its host' })),
   since: Opt(Obj({ startedAt: At })),
   preparing: Opt(Obj({ what: Type.String(), progress: Type.Number() })),
   exit: Opt(
-    Obj({ reason: Enum(['shutdown', 'destroyed', 'crashed', 'failed', 'host-reboot', 'unknown']), exitAt: At }),
+    Obj({
+      reason: Enum(['shutdown', 'destroyed', 'crashed', 'failed', 'host-reboot', 'lease-lost', 'unknown']),
+      exitAt: At,
+    }),
   ),
   restarts: Type.Integer(),
   startSeq: Type.Integer(),
@@ -80,6 +111,11 @@ export const Guest = Obj({
     userData: Opt(Type.String()),
     sshKeys: Type.Array(Type.String()),
     restart: Restart,
+    ha: Opt(Type.Literal('off')),
+    priority: Opt(Priority),
+    preferredHosts: Opt(Type.Array(Id)),
+    failBack: Opt(Type.Boolean()),
+    limits: Opt(Obj(limitFields)),
     hostId: Opt(Id),
     power: Enum(['on', 'off']),
     paused: Type.Boolean(),
@@ -106,10 +142,26 @@ export const Guest = Obj({
         epoch: Type.Integer(),
         generation: Type.Integer(),
         placedAt: At,
+        ha: Opt(Type.Literal(true)),
         reasons: Type.Array(Type.String()),
       }),
     ),
     lastGeneration: Type.Integer(),
+    movedAt: Opt(Type.Array(At, { description: 'When recovery moved it, newest last' })),
+    restartedAt: Opt(Type.Array(At, { description: 'When its host restarted it, newest last' })),
+    recovery: Opt(
+      Obj(
+        { from: Type.String(), why: Enum(['lost', 'fail-back']), sinceAt: At },
+        { description: 'It is to start anew elsewhere' },
+      ),
+    ),
+    waits: Opt(Type.String({ description: 'Why it is not started yet although it should be' })),
+    exhausted: Opt(
+      Obj(
+        { what: Enum(['restarts', 'moves']), exhaustedAt: At },
+        { description: 'Given up after too many; guest cleanup ends it' },
+      ),
+    ),
     unplaced: Opt(Type.Array(Type.String())),
     observed: Opt(Observed),
     lost: Opt(Obj({ host: Type.String(), lostAt: At })),
@@ -132,6 +184,7 @@ export const RunGuest = Obj({
   userData: Opt(Type.String({ maxLength: limits.userDataBytes })),
   sshKeys: Opt(Type.Array(Type.String({ maxLength: limits.sshKeyBytes }), { maxItems: limits.sshKeys })),
   restart: Opt(Restart),
+  ...recovery,
   host: Opt(Reference),
   graceSeconds: Opt(Grace),
   firmware: Opt(Firmware),
@@ -151,6 +204,7 @@ export const GuestChange = Obj({
   restart: Opt(Restart),
   graceSeconds: Opt(Grace),
   name: Opt(Name),
+  ...recovery,
 });
 export const Stop = Obj({
   force: Opt(Type.Boolean({ description: 'At once, without asking the guest' })),
@@ -161,6 +215,12 @@ export const Explanation = Obj({
   guest: Name,
   state: GuestState,
   stateReason: Opt(Type.String()),
+  ha: Opt(
+    Obj(
+      { ha: Type.Boolean(), why: Opt(Type.String()) },
+      { description: 'Whether it is started elsewhere when its host is lost, and why not' },
+    ),
+  ),
   host: Opt(Name),
   reasons: Type.Array(Type.String()),
   hosts: Type.Array(

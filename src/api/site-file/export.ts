@@ -1,7 +1,9 @@
 /** The site as it is, as a site file: applied to the same site it changes nothing. */
 import { Document } from 'yaml';
-import type { GuestView, HostView, ImageView, NetworkView } from '../schemas.ts';
+import type { GuestView, HostView, ImageView, NetworkView, SiteSettingsView } from '../schemas.ts';
 import { sizeText } from './compare.ts';
+import { fenceEntry } from './hosts.ts';
+import { timeText } from './settings.ts';
 import type { SiteState } from './types.ts';
 
 const nonEmpty = <T extends object>(value: T): T | undefined => (Object.keys(value).length > 0 ? value : undefined);
@@ -19,6 +21,15 @@ const amounts = (of: {
 const size = (mib: number | undefined): string | undefined =>
   mib === undefined || mib < 1 || !Number.isInteger(mib) ? undefined : sizeText(mib);
 
+const settingsEntry = ({ lease, leaseProfile, onHostLeave, lapseGraceSeconds }: SiteSettingsView): Plain => ({
+  lease:
+    leaseProfile === 'own'
+      ? { length: timeText(lease.lengthMs), bound: timeText(lease.boundMs), drift: lease.drift }
+      : { profile: leaseProfile },
+  onHostLeave,
+  lapseGrace: `${lapseGraceSeconds}s`,
+});
+
 const hostEntry = ({ spec, labels }: HostView): Plain =>
   given({
     labels: nonEmpty(labels),
@@ -27,6 +38,10 @@ const hostEntry = ({ spec, labels }: HostView): Plain =>
     reserved: amounts(spec.reserved),
     overcommit: { ...spec.overcommit },
     capacity: spec.capacity && amounts(spec.capacity),
+    fence: spec.fence?.map((each) => {
+      const { delay, ...device } = fenceEntry(each);
+      return delay === undefined ? device : { ...device, delay: timeText(delay) };
+    }),
   });
 
 const networkEntry = ({ spec, labels }: NetworkView): Plain =>
@@ -81,6 +96,14 @@ function guestEntry(guest: GuestView, state: SiteState): Plain {
     sshKeys: spec.sshKeys.length > 0 ? [...spec.sshKeys] : undefined,
     restart: spec.restart,
     host: name(state.hosts, spec.hostId) ?? spec.hostId,
+    ha: spec.ha,
+    priority: spec.priority,
+    prefer: spec.preferredHosts?.flatMap((id) => name(state.hosts, id) ?? []),
+    failBack: spec.failBack,
+    limits: spec.limits && {
+      ...given({ restarts: spec.limits.restarts, moves: spec.limits.moves }),
+      window: `${spec.limits.windowSeconds}s`,
+    },
     grace: `${spec.graceSeconds}s`,
     firmware: spec.machine.firmware,
     machineType: spec.machine.type,
@@ -111,6 +134,7 @@ export function exportSite(site: string, state: SiteState): string {
     Object.fromEntries(items.map((each) => [each.name, entry(each)]));
   const content = given({
     site,
+    settings: state.settings && settingsEntry(state.settings),
     hosts: nonEmpty(entries(byName(state.hosts), hostEntry)),
     networks: nonEmpty(entries(byName(state.networks), networkEntry)),
     images: nonEmpty(entries(keep(state.images), imageEntry)),

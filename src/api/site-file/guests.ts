@@ -1,4 +1,5 @@
 /** Guests in a site file. */
+import { usualLimits, usualPriority } from '../recovery.ts';
 import type { Body } from '../routes.ts';
 import type { GuestView } from '../schemas.ts';
 import { changed, Differences, given, labelChange, some } from './compare.ts';
@@ -23,6 +24,11 @@ export function guestBody(name: string, entry: GuestEntry, origin: string): Body
       sshKeys: entry.sshKeys && [...entry.sshKeys],
       restart: entry.restart,
       host: entry.host,
+      ha: entry.ha,
+      priority: entry.priority,
+      preferredHosts: entry.prefer && [...entry.prefer],
+      failBack: entry.failBack,
+      limits: entry.limits && limitsBody(entry.limits, undefined),
       graceSeconds: entry.grace,
       firmware: entry.firmware,
       machineType: entry.machineType,
@@ -31,6 +37,46 @@ export function guestBody(name: string, entry: GuestEntry, origin: string): Body
     name,
     origin,
   };
+}
+
+type Limits = GuestView['spec']['limits'];
+
+/** Limits are set whole: what the file leaves out is kept as it is. */
+function limitsBody(
+  entry: NonNullable<GuestEntry['limits']>,
+  actual: Limits,
+): NonNullable<Body<'guest.run'>['limits']> {
+  return given({
+    restarts: entry.restarts ?? actual?.restarts,
+    moves: entry.moves ?? actual?.moves,
+    windowSeconds: entry.window ?? actual?.windowSeconds,
+  });
+}
+
+function recoveryDifferences(entry: GuestEntry, { spec }: GuestView, state: SiteState, differences: Differences): void {
+  const { limits } = spec;
+  differences.compare('ha', entry.ha, spec.ha ?? 'on');
+  differences.number('priority', entry.priority, spec.priority ?? usualPriority);
+  const preferred = (spec.preferredHosts ?? []).map((id) => nameOf(state.hosts, id) ?? id);
+  differences.list('prefer', entry.prefer, preferred);
+  differences.compare('failBack', entry.failBack?.toString(), String(spec.failBack ?? false));
+  differences.number('limits.restarts', entry.limits?.restarts, limits?.restarts);
+  differences.number('limits.moves', entry.limits?.moves, limits?.moves ?? usualLimits.moves);
+  differences.number('limits.window', entry.limits?.window, limits?.windowSeconds ?? usualLimits.windowSeconds);
+}
+
+/** The part of the request about recovery, as far as it differs. */
+function recoveryChange(entry: GuestEntry, guest: GuestView, state: SiteState): Partial<Body<'guest.change'>> {
+  const found = new Differences();
+  recoveryDifferences(entry, guest, state, found);
+  const differs = (field: string): boolean => found.found.some((each) => each.field.split('.')[0] === field);
+  return given({
+    ha: differs('ha') ? entry.ha : undefined,
+    priority: differs('priority') ? entry.priority : undefined,
+    preferredHosts: differs('prefer') ? entry.prefer && [...entry.prefer] : undefined,
+    failBack: differs('failBack') ? entry.failBack : undefined,
+    limits: differs('limits') && entry.limits ? limitsBody(entry.limits, guest.spec.limits) : undefined,
+  });
 }
 
 const nameOf = (
@@ -63,6 +109,7 @@ export function guestDifferences(entry: GuestEntry, guest: GuestView, state: Sit
   differences.list('sshKeys', entry.sshKeys, spec.sshKeys, true);
   differences.compare('restart', entry.restart, spec.restart);
   if (entry.host !== spec.hostId) differences.compare('host', entry.host, nameOf(state.hosts, spec.hostId), true);
+  recoveryDifferences(entry, guest, state, differences);
   differences.number('grace', entry.grace, spec.graceSeconds);
   differences.compare('firmware', entry.firmware, spec.machine.firmware, true);
   differences.compare('machineType', entry.machineType, spec.machine.type, true);
@@ -74,6 +121,7 @@ export function guestDifferences(entry: GuestEntry, guest: GuestView, state: Sit
 export function guestRequests(
   entry: GuestEntry,
   guest: GuestView,
+  state: SiteState,
 ): { change?: Body<'guest.change'>; resize?: Body<'guest.resize'> } {
   const { spec } = guest;
   return given({
@@ -81,6 +129,7 @@ export function guestRequests(
       labels: labelChange(entry.labels, guest.labels),
       restart: changed(entry.restart, spec.restart),
       graceSeconds: changed(entry.grace, spec.graceSeconds),
+      ...recoveryChange(entry, guest, state),
     }),
     resize: some({
       cpus: changed(entry.cpus, spec.cpus),

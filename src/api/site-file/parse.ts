@@ -191,6 +191,7 @@ function article(shape: Shape): string {
     flag: 'true or false',
     size: 'a size such as 512M or 2G',
     duration: 'a duration such as 30s',
+    time: 'a time such as 500ms or 2s',
     choice: 'a word',
     list: 'a list',
     map: 'a group of keys',
@@ -231,6 +232,11 @@ function scalar(given: unknown, shape: Shape): { value?: unknown; problem?: stri
       if (seconds === undefined) return { problem: `must be a duration such as 30s or 5m, not ${not}` };
       return seconds > shape.most ? { problem: `must be at most ${shape.most} s` } : { value: seconds };
     }
+    case 'time': {
+      const ms = typeof given === 'string' ? timeMs(given) : undefined;
+      if (ms === undefined) return { problem: `must be a time such as 500ms or 2s, not ${not}` };
+      return ms > shape.most ? { problem: `must be at most ${shape.most} ms` } : { value: ms };
+    }
     case 'list':
     case 'map':
     case 'object':
@@ -253,6 +259,13 @@ function durationSeconds(given: unknown): number | undefined {
   const match = typeof given === 'string' ? /^(\d+)(s|m|h)?$/.exec(given) : null;
   if (!match) return undefined;
   return Number(match[1]) * ({ s: 1, m: 60, h: 3600 }[match[2] ?? 's'] ?? 1);
+}
+
+/** `500ms`, `2s` → whole milliseconds. */
+function timeMs(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s)$/.exec(text);
+  const ms = match ? Number(match[1]) * (match[2] === 's' ? 1000 : 1) : Number.NaN;
+  return Number.isInteger(ms) ? ms : undefined;
 }
 
 /** The known key that differs by at most two letters. */
@@ -286,6 +299,9 @@ function checkSense(site: SiteFile, reader: Reader): void {
   for (const [name, network] of Object.entries(site.networks))
     if (network.mode === 'bridge' && network.bridge === undefined)
       reader.addAt(['networks', name], `networks.${name} of mode bridge needs "bridge"`);
+  const { profile, ...figures } = site.settings?.lease ?? {};
+  if (profile !== undefined && Object.keys(figures).length > 0)
+    reader.addAt(['settings', 'lease', 'profile'], 'settings.lease has both a profile and figures; give one of them');
   const made = new Map<string, string>();
   for (const [name, guest] of Object.entries(site.guests)) {
     if (guest.count !== undefined && guest.addresses && Object.keys(guest.addresses).length > 0)

@@ -5,9 +5,10 @@ import { guestBody, guestDifferences, guestRequests } from './guests.ts';
 import { hostDifferences, hostChange } from './hosts.ts';
 import { imageDifferences, networkBody, networkDifferences } from './networks-images.ts';
 import { guestNames, siteFileError, type Problem } from './parse.ts';
+import { settingsChange, settingsDifferences } from './settings.ts';
 import type { ImageEntry, SiteFile, SiteState } from './types.ts';
 
-export type PlanKind = 'host' | 'network' | 'image' | 'guest';
+export type PlanKind = 'site' | 'host' | 'network' | 'image' | 'guest';
 
 export interface Difference {
   readonly field: string;
@@ -28,6 +29,7 @@ export type Create =
   | (Of<'image'> & { readonly entry: ImageEntry })
   | (Of<'guest'> & { readonly body: Body<'guest.run'> });
 export type Change =
+  | (Of<'site'> & { readonly id: string; readonly change: Body<'site.set'> })
   | (Of<'host'> & { readonly id: string; readonly change: Body<'host.change'> })
   | (Of<'guest'> & {
       readonly id: string;
@@ -73,6 +75,7 @@ export function planSite(file: SiteFile, state: SiteState, options: PlanOptions)
     site: file.site,
     // Networks and images first, since guests stand on them; removals last, guests before what they stand on.
     steps: [
+      ...settingsSteps(file, state),
       ...networkSteps(file, state),
       ...imageSteps(file, state),
       ...hostSteps(file, state),
@@ -104,6 +107,7 @@ function unknownThings(file: SiteFile, state: SiteState): Problem[] {
     const path = `guests.${name}`;
     demand('images', guest.image, `${path}.image`);
     if (guest.host !== undefined) demand('hosts', guest.host, `${path}.host`);
+    for (const host of guest.prefer ?? []) demand('hosts', host, `${path}.prefer`);
     for (const network of guest.networks ?? []) demand('networks', network, `${path}.networks`);
     for (const network of Object.keys(guest.addresses ?? {})) {
       demand('networks', network, `${path}.addresses.${network}`);
@@ -121,6 +125,13 @@ function unknownThings(file: SiteFile, state: SiteState): Problem[] {
         detail: `the image "${name}" is not on the site, and images.${name} has neither file nor url`,
       });
   return problems;
+}
+
+function settingsSteps({ settings }: SiteFile, { settings: site }: SiteState): Step[] {
+  const differences = settings && site ? settingsDifferences(settings, site) : [];
+  if (!settings || !site || differences.length === 0) return [];
+  const change = { kind: 'site', name: site.name, id: site.id, change: settingsChange(settings, site) } as const;
+  return [{ action: 'change', change, differences }];
 }
 
 function hostSteps(file: SiteFile, state: SiteState): Step[] {
@@ -171,7 +182,7 @@ function guestSteps(file: SiteFile, state: SiteState): Step[] {
       return [
         {
           action: 'change',
-          change: { kind: 'guest', name, id: guest.id, ...guestRequests(entry, guest) },
+          change: { kind: 'guest', name, id: guest.id, ...guestRequests(entry, guest, state) },
           differences,
         },
       ];

@@ -18,6 +18,8 @@ export type Shape = About &
     | { readonly is: 'size' }
     /** `30s`, `5m` → seconds. */
     | { readonly is: 'duration'; readonly most: number }
+    /** `500ms`, `2s` → milliseconds. */
+    | { readonly is: 'time'; readonly most: number }
     | { readonly is: 'choice'; readonly of: readonly string[] }
     | { readonly is: 'list'; readonly of: Shape; readonly most: number }
     | { readonly is: 'map'; readonly key: string; readonly keyWord: string; readonly of: Shape; readonly most: number }
@@ -26,6 +28,7 @@ export type Shape = About &
 
 export const sizePattern = '^[0-9]+([.][0-9]+)?[KMGTkmgt]([Ii]?[Bb])?$';
 export const durationPattern = '^[0-9]+(s|m|h)?$';
+export const timePattern = '^[0-9]+([.][0-9]+)?(ms|s)$';
 
 const labels: Shape = {
   is: 'map',
@@ -72,6 +75,54 @@ const host: Shape = {
       fields: { cpu: { is: 'number', least: 0.1, most: 100 }, memory: { is: 'number', least: 0.1, most: 10 } },
     },
     capacity: amounts('Counts as so much, instead of what it has'),
+    fence: {
+      is: 'list',
+      most: 8,
+      about: 'Ways to power it off, in the order in which they are tried',
+      of: {
+        is: 'object',
+        required: ['agent'],
+        fields: {
+          agent: { is: 'text', pattern: '^fence_[a-z0-9_]{1,60}$', about: 'A fence_* program of the distribution' },
+          parameters: {
+            is: 'map',
+            key: '^[a-zA-Z0-9_-]{1,64}$',
+            keyWord: 'the name of a parameter',
+            of: { is: 'text', most: 1024 },
+            most: 32,
+            about: 'Secrets are files on the controller’s machine: NAME_file',
+          },
+          delay: { is: 'time', most: 600_000, about: 'To wait before it is used' },
+        },
+      },
+    },
+  },
+};
+
+const settings: Shape = {
+  is: 'object',
+  about: 'The site as a whole',
+  fields: {
+    lease: {
+      is: 'object',
+      about: 'How leases are asked for: a profile by its name, or figures',
+      fields: {
+        profile: { is: 'choice', of: ['default', 'fast'] },
+        length: { is: 'time', most: 10_000, about: 'How long a grant is asked for' },
+        bound: { is: 'time', most: 5000, about: 'From the deadline to frozen guests' },
+        drift: { is: 'number', least: 0, most: 0.1, about: 'Most that two clocks drift apart, relative' },
+      },
+    },
+    onHostLeave: {
+      is: 'choice',
+      of: ['stop', 'migrate', 'wait'],
+      about: 'What happens to guests of a host that is powered off or rebooted in order',
+    },
+    lapseGrace: {
+      is: 'duration',
+      most: 3600,
+      about: 'Guests with locks on shared storage are killed so long after the lease lapsed',
+    },
   },
 };
 
@@ -134,6 +185,19 @@ const guest: Shape = {
     sshKeys: { is: 'list', of: { is: 'text', most: 8192 }, most: 64, about: 'Public keys that may log in' },
     restart: { is: 'choice', of: ['always', 'on-failure', 'never'] },
     host: { is: 'text', most: 63, about: 'Only on this host' },
+    ha: { is: 'choice', of: ['on', 'off'], about: 'off: never started elsewhere by itself' },
+    priority: { is: 'whole', least: 0, most: 100, about: 'Who is recovered first, higher first; 50 is usual' },
+    prefer: { is: 'list', of: { is: 'text', most: 63 }, most: 16, about: 'Hosts that it prefers, best first' },
+    failBack: { is: 'flag', about: 'Moves back to a preferred host when that fits again; costs a restart' },
+    limits: {
+      is: 'object',
+      about: 'More within the window and it is given up until "virga guest cleanup"',
+      fields: {
+        restarts: { is: 'whole', least: 0, most: 31 },
+        moves: { is: 'whole', least: 0, most: 31 },
+        window: { is: 'duration', most: 30 * 86_400 },
+      },
+    },
     grace: { is: 'duration', most: 3600, about: 'Between the polite stop and the forced one' },
     firmware: { is: 'choice', of: ['bios', 'uefi'] },
     machineType: { is: 'text', most: 64, pattern: '^[A-Za-z0-9._-]+$' },
@@ -156,6 +220,7 @@ export const siteShape: Shape & { readonly is: 'object' } = {
   required: ['site'],
   fields: {
     site: { ...name, about: 'Name of this file: what it creates carries it, and --prune removes only that' },
+    settings,
     hosts: mapOf(host, 'Settings of hosts, by name'),
     networks: mapOf(network, 'Networks, by name'),
     images: mapOf(image, 'Images, by name'),
@@ -200,6 +265,8 @@ function schemaOf(shape: Shape): Record<string, unknown> {
         maximum: shape.most,
         examples: ['30s'],
       };
+    case 'time':
+      return { ...about, type: 'string', pattern: timePattern, examples: ['500ms', '2s'] };
     case 'choice':
       return { ...about, type: 'string', enum: [...shape.of] };
     case 'list':

@@ -1,11 +1,26 @@
-/** A site file as read: sizes in MiB, durations in seconds. */
-import type { GuestView, HostView, ImageView, NetworkView } from '../schemas.ts';
+/** A site file as read: sizes in MiB, durations in seconds, times in milliseconds. */
+import type { GuestView, HostView, ImageView, NetworkView, SiteSettingsView } from '../schemas.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 export interface Amounts {
   readonly cpus?: number;
   readonly memory?: number;
   readonly disk?: number;
+}
+export interface SettingsEntry {
+  readonly lease?: {
+    readonly profile?: 'default' | 'fast';
+    readonly length?: number;
+    readonly bound?: number;
+    readonly drift?: number;
+  };
+  readonly onHostLeave?: 'stop' | 'migrate' | 'wait';
+  readonly lapseGrace?: number;
+}
+export interface FenceEntry {
+  readonly agent: string;
+  readonly parameters?: Readonly<Record<string, string>>;
+  readonly delay?: number;
 }
 export interface HostEntry {
   readonly labels?: Labels;
@@ -14,6 +29,7 @@ export interface HostEntry {
   readonly reserved?: Amounts;
   readonly overcommit?: { readonly cpu?: number; readonly memory?: number };
   readonly capacity?: Amounts;
+  readonly fence?: readonly FenceEntry[];
 }
 export interface RangeEntry {
   readonly cidr: string;
@@ -54,6 +70,11 @@ export interface GuestEntry {
   readonly sshKeys?: readonly string[];
   readonly restart?: 'always' | 'on-failure' | 'never';
   readonly host?: string;
+  readonly ha?: 'on' | 'off';
+  readonly priority?: number;
+  readonly prefer?: readonly string[];
+  readonly failBack?: boolean;
+  readonly limits?: { readonly restarts?: number; readonly moves?: number; readonly window?: number };
   readonly grace?: number;
   readonly firmware?: 'bios' | 'uefi';
   readonly machineType?: string;
@@ -62,6 +83,7 @@ export interface GuestEntry {
 
 export interface SiteFile {
   readonly site: string;
+  readonly settings?: SettingsEntry;
   readonly hosts: Readonly<Record<string, HostEntry>>;
   readonly networks: Readonly<Record<string, NetworkEntry>>;
   readonly images: Readonly<Record<string, ImageEntry>>;
@@ -74,6 +96,8 @@ export interface SiteFile {
 
 /** The site as it is now. */
 export interface SiteState {
+  /** Absent: not asked for, since the file says nothing of them. */
+  readonly settings?: SiteSettingsView;
   readonly hosts: readonly HostView[];
   readonly networks: readonly NetworkView[];
   readonly images: readonly ImageView[];

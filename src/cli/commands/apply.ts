@@ -40,15 +40,18 @@ async function readSiteFile(call: Call<FileOptions>): Promise<SiteFile> {
     : parseSiteFile(path, readText(path));
 }
 
-export async function readState(call: Pick<Call, 'client' | 'io'>): Promise<SiteState> {
+/** @param settings - whether those of the site are wanted, too. */
+export async function readState(call: Pick<Call, 'client' | 'io'>, settings: boolean): Promise<SiteState> {
   const signal = call.io.interrupted;
-  const [hosts, networks, images, guests] = await Promise.all([
+  const [site, hosts, networks, images, guests] = await Promise.all([
+    settings ? call.client.call('site.settings', { signal }) : undefined,
     listAll(call.client, 'host.list', {}, signal),
     listAll(call.client, 'network.list', {}, signal),
     listAll(call.client, 'image.list', {}, signal),
     listAll(call.client, 'guest.list', {}, signal),
   ]);
-  return { hosts: hosts.items, networks: networks.items, images: images.items, guests: guests.items };
+  const lists = { hosts: hosts.items, networks: networks.items, images: images.items, guests: guests.items };
+  return site ? { settings: site, ...lists } : lists;
 }
 
 const marks: Readonly<Record<Step['action'], readonly [string, Parameters<Paint>[0]]>> = {
@@ -128,7 +131,9 @@ export function planDocument(plan: Plan): object {
 
 async function diff(call: Call<FileOptions>): Promise<number> {
   const file = await readSiteFile(call);
-  const plan = planSite(file, await readState(call), { prune: call.options.prune === true });
+  const plan = planSite(file, await readState(call, file.settings !== undefined), {
+    prune: call.options.prune === true,
+  });
   call.out.document(planDocument(plan));
   call.out.lines(planLines(plan, call.out.paint));
   tellKept(call, plan);
@@ -145,7 +150,9 @@ async function apply(call: Call<FileOptions>): Promise<number> {
   if (call.options.file === '-' && call.options.yes !== true)
     throw usage('with the file on standard input there is nobody to ask: add --yes');
   const file = await readSiteFile(call);
-  const plan = planSite(file, await readState(call), { prune: call.options.prune === true });
+  const plan = planSite(file, await readState(call, file.settings !== undefined), {
+    prune: call.options.prune === true,
+  });
   call.out.lines(planLines(plan, call.out.paint));
   tellKept(call, plan);
   const done: Done[] = [];
@@ -209,7 +216,7 @@ async function doIt(call: Call<FileOptions>, plan: Plan, done: Done[]): Promise<
 }
 
 async function exporting(call: Call<{ readonly site?: string }>): Promise<void> {
-  const state = await readState(call);
+  const state = await readState(call, true);
   const name = call.options.site ?? siteName((await call.client.call('site.status', call.look)).name);
   const text = exportSite(name, state);
   // What is written must be readable; a fault shows now, not when it is needed.

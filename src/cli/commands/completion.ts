@@ -9,7 +9,7 @@ import { listAll, type Lists } from '../lists.ts';
 function namesFor(path: readonly string[], argument: string): keyof Lists | 'contexts' | undefined {
   const [group] = path;
   if (argument === 'image' || (group === 'image' && argument === 'name')) return 'image.list';
-  if (argument === 'host' || (group === 'host' && argument === 'name')) return 'host.list';
+  if (argument === 'host' || ((group === 'host' || group === 'voters') && argument === 'name')) return 'host.list';
   if (argument === 'guest' || (group === 'guest' && argument === 'name')) return 'guest.list';
   if (group === 'network' && argument === 'name') return 'network.list';
   if (group === 'token' && argument === 'name') return 'token.list';
@@ -20,6 +20,7 @@ function namesFor(path: readonly string[], argument: string): keyof Lists | 'con
 /** Options whose value is a name. */
 const optionNames: Readonly<Record<string, keyof Lists | 'contexts'>> = {
   '--host': 'host.list',
+  '--prefer': 'host.list',
   '--network': 'network.list',
   '--image': 'image.list',
   '--subject': 'guest.list',

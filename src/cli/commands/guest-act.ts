@@ -189,6 +189,18 @@ const acts: readonly Act[] = [
     send: (call, params) => call.client.call('guest.rebuild', { params, body: {}, ...call.change }),
   },
   {
+    name: 'cleanup',
+    summary: 'Try guests anew that were given up after too many restarts or moves',
+    manner: 'act',
+    examples: ['guest cleanup web-1', 'guest cleanup --all'],
+    done: 'cleaned up',
+    now: 'is tried anew',
+    already: 'was not given up',
+    state: 'running',
+    repeats: true,
+    send: (call, params) => call.client.call('guest.cleanup', { params, body: {}, ...call.change }),
+  },
+  {
     name: 'unhold',
     summary: 'Let held guests go again',
     manner: 'act',

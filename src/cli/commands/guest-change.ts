@@ -6,6 +6,7 @@ import type { GuestView } from '../../api/schemas.ts';
 import { leaf, oneOf, type Call, type Shell } from '../call.ts';
 import { usage } from '../failure.ts';
 import { each, repeating, report, selectGuests, type Selection } from '../lists.ts';
+import { haText, recoveryBody, recoveryOptions, type RecoveryOptions } from './guest-recovery.ts';
 import { mib, parseLabelChanges, parseMiB, parseSeconds, parseWhole } from '../units.ts';
 
 interface ResizeOptions extends Selection {
@@ -50,7 +51,7 @@ function resized(guest: GuestView): string {
   return pending ? `${now}; ${pending.message}` : now;
 }
 
-interface SetOptions extends Selection {
+interface SetOptions extends Selection, RecoveryOptions {
   readonly setLabel?: string[];
   readonly restart?: 'always' | 'on-failure' | 'never';
   readonly grace?: number;
@@ -59,13 +60,21 @@ interface SetOptions extends Selection {
 async function set(call: Call<SetOptions>): Promise<number> {
   const { setLabel, restart, grace } = call.options;
   const labels = setLabel && parseLabelChanges(setLabel);
-  const body = present({ labels, restart, graceSeconds: grace }) as Body<'guest.change'>;
-  if (Object.keys(body).length === 0) throw usage('say what to change: --set-label, --restart or --grace');
+  const recovery = recoveryBody(call.options);
+  const body = present({ labels, restart, graceSeconds: grace, ...recovery }) as Body<'guest.change'>;
+  if (Object.keys(body).length === 0) throw usage('say what to change; see --help');
   const names = await selectGuests(call);
   const outcomes = await each(names, (guest) =>
     repeating(call.io.interrupted, () => call.client.call('guest.change', { params: { guest }, body, ...call.change })),
   );
-  return report(call, outcomes, { kind: 'guest', done: 'changed', say: (one) => `${one.name} is changed` });
+  return report(call, outcomes, {
+    kind: 'guest',
+    done: 'changed',
+    say: (one) =>
+      one.value && Object.keys(recovery).length > 0
+        ? `${one.name} is changed; when its host is lost: ${haText(one.value)}`
+        : `${one.name} is changed`,
+  });
 }
 
 async function rename(call: Call): Promise<void> {
@@ -108,9 +117,9 @@ export function changeCommands(guest: Command, shell: Shell): void {
   });
   leaf<SetOptions>(guest, shell, {
     syntax: 'set [name...]',
-    summary: 'Change labels, restart policy, grace time',
+    summary: 'Change labels, restart policy, grace time, and what happens when its host is lost',
     manner: 'act',
-    options: (command) =>
+    options: (command) => {
       selectors(command)
         .option(
           '--set-label <key=value>',
@@ -122,8 +131,15 @@ export function changeCommands(guest: Command, shell: Shell): void {
         )
         .option('--grace <duration>', 'time between the polite stop and the forced one', (text) =>
           Math.round(parseSeconds(text)),
-        ),
-    examples: ['guest set web-1 --set-label role=web --set-label old-', 'guest set -l role=web --restart always'],
+        );
+      recoveryOptions(command, true);
+    },
+    examples: [
+      'guest set web-1 --set-label role=web --set-label old-',
+      'guest set -l role=web --restart always',
+      'guest set db --priority 90 --prefer h1 --fail-back',
+      'guest set scratch --ha off',
+    ],
     run: set,
   });
   leaf(guest, shell, {

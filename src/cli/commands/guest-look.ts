@@ -1,11 +1,13 @@
 /** `guest list`, `guest show`, `guest explain` */
 import type { Command } from 'commander';
+import { usualPriority } from '../../api/recovery.ts';
 import type { GuestView } from '../../api/schemas.ts';
 import { leaf, type Call, type Shell } from '../call.ts';
 import { listAll } from '../lists.ts';
 import { readNames, type Names } from '../names.ts';
 import type { Column } from '../ui/table.ts';
 import { ago, counted, labelText, mib } from '../units.ts';
+import { haWhy, haWord, recoveryFacts } from './guest-recovery.ts';
 
 /** State and, in short, why. */
 export const stateText = (guest: GuestView): string =>
@@ -28,10 +30,13 @@ export function guestColumns(names: Names): Column<GuestView>[] {
     { title: 'CPUS', value: (guest) => String(guest.spec.cpus), right: true },
     { title: 'MEMORY', value: (guest) => mib(guest.spec.memoryMiB), right: true },
     { title: 'IMAGE', value: (guest) => (guest.spec.adopted ? '(adopted)' : names.image(guest.spec.image?.id)) },
+    { title: 'HA', value: haWord },
     { title: 'AGE', value: (guest) => ago(guest.createdAt).replace(/ ago$/, ''), right: true },
     { title: 'DISK', value: (guest) => mib(guest.spec.diskMiB), right: true, wide: true },
     { title: 'CPU', value: (guest) => percent(guest.status.observed?.cpuPercent), right: true, wide: true },
     { title: 'RESTARTS', value: (guest) => String(guest.status.observed?.restarts ?? 0), right: true, wide: true },
+    { title: 'NOT HA', value: haWhy, wide: true },
+    { title: 'PRIORITY', value: (guest) => String(guest.spec.priority ?? usualPriority), right: true, wide: true },
     { title: 'HELD', value: (guest) => guest.spec.held?.reason ?? '-', wide: true },
     { title: 'LABELS', value: (guest) => labelText(guest.labels), wide: true },
     { title: 'OWNER', value: (guest) => guest.owner, wide: true },
@@ -101,6 +106,7 @@ function guestFacts(guest: GuestView, names: Names): (readonly [string, string |
       reported.length === 0 ? undefined : reported.map((each) => `${each.address} ${each.interface ?? ''}`).join('\n'),
     ],
     ['Restart', `${spec.restart}${seen === undefined ? '' : `, ${counted(seen.restarts, 'restart')} so far`}`],
+    ...recoveryFacts(guest, names),
     ['Started', seen?.since && `${ago(seen.since.startedAt)} (${seen.since.startedAt})`],
     ['Ended', seen?.exit && `${seen.exit.reason}, ${ago(seen.exit.exitAt)}`],
     ['Snapshots', snapshots === '' ? undefined : snapshots],
@@ -133,6 +139,12 @@ async function explain(call: Call): Promise<void> {
   const reason = answer.stateReason ? ` (${answer.stateReason})` : '';
   call.out.line(`${answer.guest} is ${answer.state}${reason}${answer.host ? ` on ${answer.host}` : ', on no host'}.`);
   for (const each of answer.reasons) call.out.line(`  ${each}`);
+  if (answer.ha)
+    call.out.line(
+      answer.ha.ha
+        ? 'When its host is lost it starts elsewhere (highly available).'
+        : `When its host is lost it stays down: ${answer.ha.why ?? 'it is not highly available'}.`,
+    );
   if (answer.hosts.length > 0) call.out.line('\nHosts:');
   const { paint } = call.out;
   for (const each of answer.hosts) {

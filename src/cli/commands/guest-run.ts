@@ -3,14 +3,16 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Body } from '../../api/routes.ts';
+import type { GuestView } from '../../api/schemas.ts';
 import { leaf, oneOf, type Call, type Shell } from '../call.ts';
 import { exitCodes, fileFailure, usage } from '../failure.ts';
 import { repeating } from '../lists.ts';
 import { collect, counted, parseLabels, parseMiB, parseSeconds, parseWhole } from '../units.ts';
 import { readStdin } from '../confirm.ts';
+import { haText, recoveryBody, recoveryOptions, type RecoveryOptions } from './guest-recovery.ts';
 import { waitForGuests } from './guest-wait.ts';
 
-interface RunOptions {
+interface RunOptions extends RecoveryOptions {
   readonly name?: string;
   readonly count?: number;
   readonly partial?: boolean;
@@ -103,10 +105,16 @@ async function bodyOf(call: Call<RunOptions>): Promise<Body<'guest.run'>> {
     firmware: options.firmware,
     machineType: options.machineType,
     cpuModel: options.cpuModel,
+    ...recoveryBody(options),
   };
   const body: Record<string, unknown> = { image: call.args[0] ?? '' };
   for (const [key, value] of Object.entries(given)) if (value !== undefined) body[key] = value;
   return body as Body<'guest.run'>;
+}
+
+/** The guests of one request are alike: what holds for the first holds for all. */
+function tellHa(call: Call, first: GuestView | undefined): void {
+  if (first) call.out.note(`When a host is lost: ${haText(first)}`);
 }
 
 async function run(call: Call<RunOptions>): Promise<number> {
@@ -121,11 +129,13 @@ async function run(call: Call<RunOptions>): Promise<number> {
     call.out.document(made);
     call.out.lines(names);
     if (names.length > 0) call.out.note(`${counted(names.length, 'guest')} accepted; see: virga guest list`);
+    tellHa(call, made.items[0]);
     return made.refused.length > 0 ? exitCodes.refused : exitCodes.ok;
   }
   const items = await waitForGuests(call, names, 'running', call.options.timeout ?? 300);
   call.out.document({ ...made, items });
   call.out.lines(names);
+  tellHa(call, made.items[0]);
   return made.refused.length > 0 ? exitCodes.refused : exitCodes.ok;
 }
 
@@ -137,7 +147,7 @@ export function runCommand(guest: Command, shell: Shell): void {
       'Prints the names. With --count N the guests are NAME-1 … NAME-N, all or nothing unless --partial. ' +
       'A repeat after a broken connection creates nothing twice.',
     manner: 'act',
-    options: (command) =>
+    options: (command) => {
       command
         .option('--name <name>', 'name, or stem of the names; otherwise from the image')
         .option('--count <n>', 'how many', parseWhole(1, 1024))
@@ -164,11 +174,14 @@ export function runCommand(guest: Command, shell: Shell): void {
         .option('--machine-type <type>', 'e.g. pc-q35-7.2; otherwise the newest that the hosts share')
         .option('--cpu-model <model>', 'e.g. qemu64; otherwise one that the hosts share')
         .option('-w, --wait', 'wait until they run')
-        .option('--timeout <duration>', 'of --wait; default 5m', parseSeconds),
+        .option('--timeout <duration>', 'of --wait; default 5m', parseSeconds);
+      recoveryOptions(command);
+    },
     examples: [
       'guest run debian --cpus 2 --memory 2G --ssh-key ~/.ssh/id_ed25519.pub --wait',
       'guest run debian --name web --count 3 --label role=web --network lan',
       'guest run worker --count 64 --partial --disk-mode fresh --restart always',
+      'guest run debian --name front --disk-mode fresh --priority 90 --prefer h1 --prefer h2',
       'guest run debian --name db --address lan=10.0.0.5 --user-data setup.yaml',
     ],
     run,

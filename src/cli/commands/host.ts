@@ -2,139 +2,26 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { Body } from '../../api/routes.ts';
-import type { HostView, InviteView } from '../../api/schemas.ts';
+import type { InviteView } from '../../api/schemas.ts';
 import { group, leaf, type Call, type Shell } from '../call.ts';
 import { confirm } from '../confirm.ts';
 import { usage } from '../failure.ts';
 import { each, listAll, repeating, report } from '../lists.ts';
 import type { Column } from '../ui/table.ts';
-import {
-  ago,
-  collect,
-  counted,
-  labelText,
-  mib,
-  parseLabelChanges,
-  parseMiB,
-  parseNumber,
-  parseSeconds,
-} from '../units.ts';
-import { percent } from './guest-look.ts';
-
-const stateOf = (host: HostView): string =>
-  `${host.status.state}${host.spec.cordoned ? ' (cordoned)' : ''}${host.status.problems.length > 0 ? ' (problems)' : ''}`;
-
-/** What the host may give to guests: measured or set, less what is kept for itself, times overcommit. */
-export function capacityOf(host: HostView): { cpus: number; memoryMiB: number; diskMiB: number } | undefined {
-  const { spec, status } = host;
-  if (!status.measured) return undefined;
-  const whole = { ...status.measured, ...spec.capacity };
-  return {
-    cpus: Math.max(0, whole.cpus - spec.reserved.cpus) * spec.overcommit.cpu,
-    memoryMiB: Math.max(0, whole.memoryMiB - spec.reserved.memoryMiB) * spec.overcommit.memory,
-    diskMiB: Math.max(0, whole.diskMiB - spec.reserved.diskMiB),
-  };
-}
-
-const columns: readonly Column<HostView>[] = [
-  { title: 'NAME', value: (host) => host.name, tone: 'bold' },
-  { title: 'STATE', value: stateOf, tone: 'state' },
-  { title: 'CPUS', value: (host) => capacityOf(host)?.cpus.toString() ?? '-', right: true },
-  { title: 'BUSY', value: (host) => percent(host.status.used?.cpuPercent), right: true },
-  { title: 'MEMORY', value: (host) => mibOf(capacityOf(host)?.memoryMiB), right: true },
-  { title: 'USED', value: (host) => mibOf(host.status.used?.memoryMiB), right: true },
-  { title: 'ENGINE', value: (host) => engineOf(host) },
-  { title: 'HEARD', value: (host) => ago(host.status.lastHeardAt) },
-  { title: 'AGENT', value: (host) => host.status.agentVersion ?? '-', wide: true },
-  { title: 'ADDRESS', value: (host) => host.status.address ?? '-', wide: true },
-  { title: 'FOREIGN', value: (host) => String(host.status.foreign.length), right: true, wide: true },
-  { title: 'LABELS', value: (host) => labelText(host.labels), wide: true },
-  { title: 'ID', value: (host) => host.id, tone: 'dim', wide: true },
-];
-const mibOf = (value: number | undefined): string => (value === undefined ? '-' : mib(value));
-const engineOf = ({ status: { engine } }: HostView): string =>
-  engine ? `${engine.type} ${engine.emulatorVersion}${engine.kvm ? ' kvm' : ' no kvm'}` : '-';
-
-function hostFacts(host: HostView): (readonly [string, string | undefined])[] {
-  const { spec, status } = host;
-  const can = capacityOf(host);
-  const { measured } = status;
-  const amount = (of: { cpus?: number; memoryMiB?: number; diskMiB?: number }): string =>
-    [
-      of.cpus === undefined ? undefined : `${of.cpus} CPUs`,
-      of.memoryMiB === undefined ? undefined : `${mib(of.memoryMiB)} memory`,
-      of.diskMiB === undefined ? undefined : `${mib(of.diskMiB)} disk`,
-    ]
-      .filter(Boolean)
-      .join(', ');
-  return [
-    ['Host', host.name],
-    ['Id', host.id],
-    [
-      'State',
-      `${status.state}, since ${ago(status.stateAt)}${status.lastHeardAt ? `, heard ${ago(status.lastHeardAt)}` : ''}`,
-    ],
-    ['Cordoned', spec.cordoned ? (spec.cordonReason ?? 'yes') : undefined],
-    ['Problems', status.problems.join('\n') || undefined],
-    ['Address', status.address],
-    ['Agent', status.agentVersion && `${status.agentVersion}, protocol ${status.protocol ?? '?'}`],
-    [
-      'Engine',
-      status.engine &&
-        `${engineOf(host)}, libvirt ${status.engine.libvirtVersion}, ${status.engine.arch}, ${status.engine.firmwares.join(' and ')}`,
-    ],
-    ['Has', measured && amount(measured)],
-    ['Counts as', spec.capacity && amount(spec.capacity)],
-    ['Kept for itself', amount(spec.reserved)],
-    ['Overcommit', `CPU ${spec.overcommit.cpu}, memory ${spec.overcommit.memory}`],
-    ['For guests', can && amount(can)],
-    [
-      'Used',
-      status.used &&
-        `${percent(status.used.cpuPercent)} CPU, ${mib(status.used.memoryMiB)} memory, ${mib(status.used.diskMiB)} disk`,
-    ],
-    ['Bridges', status.network?.bridges.join(', ')],
-    ['Images', counted(status.images.length, 'image') + ' in its cache'],
-    [
-      'Foreign domains',
-      status.foreign
-        .map((one) => `${one.name}: ${one.running ? 'running' : 'off'}, ${one.cpus} CPUs, ${mib(one.memoryMiB)}`)
-        .join('\n') || undefined,
-    ],
-    [
-      'Strays',
-      status.strays.map((one) => `${one.name} (${one.id}): ${one.running ? 'running' : 'off'}`).join('\n') || undefined,
-    ],
-    [
-      'Certificate',
-      status.certificate && `ends ${ago(status.certificate.expiresAt)} (${status.certificate.expiresAt})`,
-    ],
-    ['Labels', labelText(host.labels)],
-    ['Owner', `${host.owner}, community ${host.community}`],
-    ...host.conditions
-      .filter((each) => each.status !== 'true')
-      .map((each) => [each.type, `${each.reason}: ${each.message}`] as const),
-  ];
-}
-
-async function show(call: Call): Promise<void> {
-  const shown: HostView[] = [];
-  for (const host of call.args) shown.push(await call.client.call('host.show', { params: { host }, ...call.look }));
-  call.out.document(shown.length === 1 ? shown[0] : shown);
-  for (const [index, host] of shown.entries()) {
-    if (index > 0) call.out.line();
-    call.out.facts(hostFacts(host));
-  }
-}
+import { ago, collect, parseLabelChanges, parseLabels, parseMiB, parseNumber, parseSeconds } from '../units.ts';
+import { hostLeaseCommands } from './host-lease.ts';
+import { hostLookCommands } from './host-look.ts';
 
 interface InviteOptions {
   readonly name?: string;
   readonly validFor?: number;
+  readonly witness?: boolean;
 }
 
 async function invite(call: Call<InviteOptions>): Promise<void> {
-  const { name, validFor } = call.options;
+  const { name, validFor, witness } = call.options;
   const body = {
+    ...(witness === true ? { role: 'witness' as const } : {}),
     ...(name === undefined ? {} : { hostName: name }),
     ...(validFor === undefined ? {} : { validSeconds: Math.round(validFor) }),
   };
@@ -143,9 +30,11 @@ async function invite(call: Call<InviteOptions>): Promise<void> {
     call.client.call('host.invite', { body, idempotencyKey, ...call.change }),
   );
   call.out.document(made);
-  call.out.note(`Type on the new host, as root (once, ${ago(made.invite.spec.expiresAt)} at the latest):`);
+  call.out.note(
+    `Type on the new ${witness === true ? 'witness' : 'host'}, as root (once, ${ago(made.invite.spec.expiresAt)} at the latest):`,
+  );
   for (const url of made.urls.length > 0 ? made.urls.slice(0, 1) : ['URL'])
-    call.out.line(`virga agent join ${url} ${made.secret}`);
+    call.out.line(`virga ${witness === true ? 'witness' : 'agent'} join ${url} ${made.secret}`);
   if (made.urls.length > 1) call.out.note(`Other addresses of this controller: ${made.urls.slice(1).join(', ')}`);
   if (made.urls.length === 0)
     call.out.note('URL is an address of this controller that hosts reach (virga controller --listen).');
@@ -153,7 +42,7 @@ async function invite(call: Call<InviteOptions>): Promise<void> {
 
 const inviteColumns: readonly Column<InviteView>[] = [
   { title: 'NAME', value: (one) => one.name, tone: 'bold' },
-  { title: 'FOR', value: (one) => one.spec.hostName ?? '(any)' },
+  { title: 'FOR', value: (one) => `${one.spec.hostName ?? '(any)'}${one.spec.role === 'witness' ? ' (witness)' : ''}` },
   {
     title: 'STATE',
     value: (one) =>
@@ -206,6 +95,24 @@ interface SetOptions {
   readonly capacityCpus?: number | null;
   readonly capacityMemory?: number | null;
   readonly capacityDisk?: number | null;
+  readonly fence?: string[];
+}
+
+type FenceDevice = NonNullable<Body<'host.change'>['fence']>[number];
+
+/** `fence_ipmilan ip=10.0.0.9 username=virga password_file=h1-ipmi delay=5s` */
+export function parseFence(text: string): FenceDevice {
+  const [agent = '', ...words] = text.trim().split(/\s+/);
+  if (!/^fence_\w+$/.test(agent)) throw usage(`"${agent}" is no fence program; write "fence_ipmilan ip=… username=…"`);
+  const { delay, ...parameters } = parseLabels(words);
+  return { agent, parameters, ...(delay === undefined ? {} : { delayMs: Math.round(parseSeconds(delay) * 1000) }) };
+}
+
+function fenceDevices(given: readonly string[] | undefined): FenceDevice[] | undefined {
+  if (!given) return undefined;
+  if (!given.includes('none')) return given.map(parseFence);
+  if (given.length > 1) throw usage('--fence none stands alone');
+  return [];
 }
 
 const some = (value: object): object | undefined => {
@@ -219,6 +126,7 @@ async function set(call: Call<SetOptions>): Promise<number> {
     labels: options.setLabel && parseLabelChanges(options.setLabel),
     reserved: some({ cpus: options.reserveCpus, memoryMiB: options.reserveMemory, diskMiB: options.reserveDisk }),
     overcommit: some({ cpu: options.overcommitCpu, memory: options.overcommitMemory }),
+    fence: fenceDevices(options.fence),
     capacity: some({ cpus: options.capacityCpus, memoryMiB: options.capacityMemory, diskMiB: options.capacityDisk }),
   });
   if (!body) throw usage('say what to change; see --help');
@@ -264,8 +172,9 @@ export function hostCommands(program: Command, shell: Shell): void {
     options: (command) =>
       command
         .option('--name <name>', 'name the host will have; otherwise its own')
+        .option('--witness', 'it only votes on leases: any small machine will do')
         .option('--valid-for <duration>', 'default 1h, at most 7d', parseSeconds),
-    examples: ['host invite', 'host invite --name h7 --valid-for 1d'],
+    examples: ['host invite', 'host invite --name h7 --valid-for 1d', 'host invite --witness --name w1'],
     run: invite,
   });
   leaf(host, shell, {
@@ -296,34 +205,8 @@ export function hostCommands(program: Command, shell: Shell): void {
       });
     },
   });
-  leaf<{ readonly label?: string; readonly state?: string }>(host, shell, {
-    syntax: 'list [beginning]',
-    summary: 'List hosts',
-    manner: 'list',
-    options: (command) =>
-      command
-        .option('-l, --label <selector>', 'only with these labels')
-        .option('--state <state>', 'only in this state, e.g. silent'),
-    examples: ['host list', 'host list --state silent -q', 'host list -o wide'],
-    run: async (call) => {
-      const { label, state } = call.options;
-      const { items } = await listAll(
-        call.client,
-        'host.list',
-        { label, state, name: call.args[0] },
-        call.io.interrupted,
-      );
-      call.out.list(items, columns, 'No hosts. Invite one: virga host invite');
-      return undefined;
-    },
-  });
-  leaf(host, shell, {
-    syntax: 'show <name...>',
-    summary: 'Show hosts with everything known about them',
-    manner: 'look',
-    examples: ['host show h1'],
-    run: show,
-  });
+  hostLookCommands(host, shell);
+  hostLeaseCommands(host, shell);
   settingCommands(host, shell);
 }
 
@@ -339,7 +222,7 @@ function settingCommands(host: Command, shell: Shell): void {
     });
   leaf<SetOptions>(host, shell, {
     syntax: 'set <name...>',
-    summary: 'Change labels, what is kept for the host, overcommit, and the capacity it counts as',
+    summary: 'Change labels, what is kept for the host, overcommit, the capacity it counts as, fence devices',
     manner: 'act',
     options: (command) =>
       command
@@ -347,6 +230,11 @@ function settingCommands(host: Command, shell: Shell): void {
         .option('--reserve-cpus <n>', 'CPUs kept for the host itself', parseNumber)
         .option('--reserve-memory <size>', 'memory kept for the host itself', parseMiB)
         .option('--reserve-disk <size>', 'disk kept for the host itself', parseMiB)
+        .option(
+          '--fence <device>',
+          'a way to power it off, "fence_NAME KEY=VALUE … [delay=5s]"; may be repeated, tried in this order; none: no more',
+          collect,
+        )
         .option('--overcommit-cpu <factor>', 'virtual CPUs per real one', parseNumber)
         .option('--overcommit-memory <factor>', 'guests’ memory per real memory', parseNumber)
         .option('--capacity-cpus <n|none>', 'counts as so many CPUs; none: as many as it has', orNone(parseNumber))
@@ -356,6 +244,7 @@ function settingCommands(host: Command, shell: Shell): void {
       'host set h1 h2 --set-label rack=3',
       'host set h1 --reserve-memory 4G --overcommit-cpu 4',
       'host set h1 --capacity-cpus none',
+      'host set h1 --fence "fence_ipmilan ip=192.0.2.9 username=virga password_file=h1-ipmi"',
     ],
     run: set,
   });

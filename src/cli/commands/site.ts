@@ -1,14 +1,17 @@
-/** `status`, `events`, `review …`, `backup` */
+/** `status`, and what belongs to the site as a whole */
 import type { Command } from 'commander';
-import type { EventView, SiteStatusView } from '../../api/schemas.ts';
+import type { SiteStatusView } from '../../api/schemas.ts';
 import { leaf, type Call, type Shell } from '../call.ts';
-import { plain } from '../failure.ts';
+import { isAway, plain } from '../failure.ts';
+import { statusFromHere } from '../here.ts';
 import { pause } from '../io.ts';
 import { VirgaError } from '../../api/errors.ts';
 import { toneOf } from '../ui/style.ts';
-import { ago, counted, mib, parseWhole } from '../units.ts';
+import { ago, counted, mib } from '../units.ts';
 import { backupCommand } from './backup.ts';
+import { eventCommand } from './events.ts';
 import { reviewCommands } from './review.ts';
+import { settingsCommands } from './site-settings.ts';
 
 const counts = (states: Readonly<Record<string, number>>, call: Call): string => {
   const shown = Object.entries(states).filter(([, number]) => number > 0);
@@ -29,6 +32,17 @@ function statusLines(status: SiteStatusView, call: Call): string[] {
     `Networks  ${status.networks}`,
     `Promised  ${promised.cpus} of ${total.cpus} CPUs, ${mib(promised.memoryMiB)} of ${mib(total.memoryMiB)} memory, ${mib(promised.diskMiB)} of ${mib(total.diskMiB)} disk`,
   ];
+  lines.splice(3, 0, ...leaseLines(status, call));
+  if (status.hold)
+    lines.push(
+      '',
+      paint(
+        'busy',
+        plain(
+          `Held by ${status.hold.who} ${ago(status.hold.heldAt)} (${status.hold.reason}): no guest is recovered until "virga site release".`,
+        ),
+      ),
+    );
   if (status.review)
     lines.push(
       '',
@@ -37,7 +51,11 @@ function statusLines(status: SiteStatusView, call: Call): string[] {
         `Restored ${ago(status.review.restoredAt)} from a backup of ${ago(status.review.backupAt)}: nothing is destroyed until "virga review finish".`,
       ),
     );
-  if (!status.leading) lines.push('', paint('busy', 'This controller does not lead; what it shows may be behind.'));
+  if (!status.leading) {
+    const who = status.leader === undefined ? '' : ` (${plain(status.leader)} does)`;
+    lines.push('', paint('busy', `This controller does not lead${who}; what it shows may be behind.`));
+  }
+  lines.push(...waitingLines(status, call));
   if (status.problems.length > 0) {
     lines.push('', paint('bad', counted(status.problems.length, 'problem')));
     for (const each of status.problems) lines.push(`  ${plain(each.subject)}: ${plain(each.message)}`);
@@ -45,18 +63,45 @@ function statusLines(status: SiteStatusView, call: Call): string[] {
   return lines;
 }
 
-async function status(call: Call<{ readonly watch?: boolean }>): Promise<void> {
+/** Leases and voters in one line each. */
+function leaseLines({ leases }: SiteStatusView, call: Call): string[] {
+  if (!leases) return [];
+  const { votes, answeringVotes, silentVoters } = leases;
+  const { paint } = call.out;
+  const majority = answeringVotes * 2 > votes;
+  const silent = silentVoters.length > 0 ? plain(`; ${silentVoters.join(', ')} silent`) : '';
+  const said = votes === 0 ? 'none yet' : `${answeringVotes} of ${votes} votes answer${silent}`;
+  const tone = votes === 0 || silent === '' ? 'plain' : majority ? 'busy' : 'bad';
+  return [`Leases    ${counts(leases.states, call)}`, `Voters    ${paint(tone, said)}`];
+}
+
+/** What waits for what, and what to do. */
+function waitingLines({ waiting = [], leases }: SiteStatusView, call: Call): string[] {
+  const { paint } = call.out;
+  const lines = waiting.map((each) => `  ${plain(each.what)} waits for ${plain(each.waitsFor.join('; '))}`);
+  return [
+    ...(lines.length > 0 ? ['', paint('busy', 'Waiting'), ...lines] : []),
+    ...(leases?.advice.length ? ['', ...leases.advice.map((each) => paint('busy', plain(each)))] : []),
+  ];
+}
+
+async function status(call: Call<{ readonly watch?: boolean }>): Promise<number | void> {
   const look = (): Promise<SiteStatusView> => call.client.call('site.status', call.look);
   if (call.options.watch !== true) {
-    const answer = await look();
+    let answer: SiteStatusView;
+    try {
+      answer = await look();
+    } catch (error) {
+      return statusFromHere(call, error);
+    }
     call.out.document(answer);
     call.out.lines(statusLines(answer, call));
-    return;
+    return undefined;
   }
   const live = call.io.stdout.isTTY === true;
   for (;;) {
     const answer = await look().catch((error: unknown) => {
-      if (error instanceof VirgaError && error.code === 'site_unreachable') return error;
+      if (error instanceof VirgaError && isAway(error)) return error;
       throw error;
     });
     if (answer instanceof VirgaError) call.io.stderr.write(`virga: ${plain(answer.message)}; trying again\n`);
@@ -69,99 +114,19 @@ async function status(call: Call<{ readonly watch?: boolean }>): Promise<void> {
   }
 }
 
-interface EventOptions {
-  readonly follow?: boolean;
-  readonly limit?: number;
-  readonly after?: number;
-  readonly subject?: string;
-  readonly type?: string;
-}
-
-function eventLine(event: EventView, call: Call): string {
-  const { paint } = call.out;
-  const who = `${event.who}${event.reason === undefined ? '' : `, "${event.reason}"`}`;
-  const cause = event.cause === undefined ? '' : ` (${event.cause})`;
-  const time = new Date(event.eventAt).toLocaleString('sv-SE');
-  const text = `${plain(event.subject.kind)} ${plain(event.subject.name)}: ${plain(event.message)}${plain(cause)}`;
-  return `${paint('dim', time)}  ${paint(toneOf(event.severity), text.replaceAll('\n', ' '))}  ${paint('dim', `[${plain(who)}]`)}`;
-}
-
-const tell = (call: Call, event: EventView): void => {
-  if (call.out.json) call.out.record(event);
-  else call.out.lines([eventLine(event, call)]);
-};
-
-async function events(call: Call<EventOptions>): Promise<void> {
-  const { after, limit, subject, type, follow } = call.options;
-  const filter = { ...(subject === undefined ? {} : { subject }), ...(type === undefined ? {} : { type }) };
-  const query = { ...filter, limit: limit ?? 50, ...(after === undefined ? {} : { after }) };
-  const { items } = await call.client.call('site.events', { query, ...call.look });
-  if (follow !== true) {
-    call.out.document(items);
-    for (const event of items) if (!call.out.json) tell(call, event);
-    if (items.length === 0) call.out.note('No events.');
-    return;
-  }
-  let last = after ?? 0;
-  for (const event of items) {
-    tell(call, event);
-    last = Math.max(last, event.seq);
-  }
-  await followEvents(call, filter, last);
-}
-
-/** The record as it grows; a broken connection is taken up again where it was, for as long as the person wants. */
-async function followEvents(call: Call, filter: object, since: number): Promise<void> {
-  let last = since;
-  let delay = 200;
-  let told = false;
-  for (;;) {
-    try {
-      const query = { ...filter, after: last };
-      for await (const frame of call.client.follow('site.follow', { query, lastEventId: String(last), ...call.look })) {
-        delay = 200;
-        told = false;
-        const event = JSON.parse(frame.data) as EventView;
-        if (typeof event.seq !== 'number' || event.seq <= last) continue;
-        last = event.seq;
-        tell(call, event);
-      }
-    } catch (error) {
-      const code = error instanceof VirgaError ? error.code : 'site_unreachable';
-      if (call.io.interrupted.aborted || !['site_unreachable', 'not_leading', 'store_unavailable'].includes(code))
-        throw error;
-      if (!told) call.out.note('The connection is broken; trying again …');
-      told = true;
-    }
-    await pause(delay, call.io.interrupted);
-    delay = Math.min(delay * 2, 5000);
-  }
-}
-
 export function siteCommands(program: Command, shell: Shell): void {
   leaf<{ readonly watch?: boolean }>(program, shell, {
     syntax: 'status',
     summary: 'Show the site at a glance',
+    detail:
+      'Where no controller, no majority of the voters or no database answers, it says what the keeper of this machine knows: lease, frozen guests, who answers, what to do.',
     manner: 'look',
     options: (command) => command.option('-w, --watch', 'show it anew every two seconds'),
     examples: ['status', 'status --json', 'status --watch'],
     run: status,
   });
-  leaf<EventOptions>(program, shell, {
-    syntax: 'events',
-    summary: 'Show the record: who did what, when and why, and what was observed',
-    detail: 'With --json and --follow one JSON document a line.',
-    manner: 'look',
-    options: (command) =>
-      command
-        .option('-f, --follow', 'go on as it grows')
-        .option('-n, --limit <n>', 'the newest so many; default 50', parseWhole(1, 1000))
-        .option('--after <seq>', 'only later ones than this number', parseWhole(0, Number.MAX_SAFE_INTEGER))
-        .option('--subject <name>', 'only of this object')
-        .option('--type <type>', 'only of this type, e.g. guest.state'),
-    examples: ['events --follow', 'events --subject web-1', 'events --type host.silent --json'],
-    run: events,
-  });
+  eventCommand(program, shell);
+  settingsCommands(program, shell);
   reviewCommands(program, shell);
   backupCommand(program, shell);
 }

@@ -1,9 +1,11 @@
 /** `virga top`: hosts and guests as they are, redrawn when something changes. */
 import type { Command } from 'commander';
 import { VirgaError } from '../../api/errors.ts';
-import type { GuestView, HostView } from '../../api/schemas.ts';
+import type { GuestView, HostLeaseView, HostView } from '../../api/schemas.ts';
 import { leaf, type Call, type Shell } from '../call.ts';
+import { isAway } from '../failure.ts';
 import { pause } from '../io.ts';
+import { readLeases } from '../leases.ts';
 import { listAll } from '../lists.ts';
 import { LiveBoard, renderBoard, type BoardState } from '../ui/board.ts';
 import { watch } from '../watch.ts';
@@ -13,6 +15,7 @@ export class LiveSite {
   readonly #call: Pick<Call, 'client' | 'io'>;
   readonly #hosts = new Map<string, HostView>();
   readonly #guests = new Map<string, GuestView>();
+  #leases: ReadonlyMap<string, HostLeaseView> = new Map();
   #site = '';
   #brokenSince: number | undefined;
 
@@ -26,6 +29,7 @@ export class LiveSite {
       now: Date.now(),
       hosts: [...this.#hosts.values()],
       guests: [...this.#guests.values()],
+      leases: this.#leases,
       ...(this.#brokenSince === undefined ? {} : { brokenSince: this.#brokenSince }),
     };
   }
@@ -43,12 +47,33 @@ export class LiveSite {
     this.#guests.clear();
     for (const host of hosts.items) this.#hosts.set(host.id, host);
     for (const guest of guests.items) this.#guests.set(guest.id, guest);
+    await this.#readLeases(signal);
     this.#brokenSince = undefined;
     return Math.min(hosts.revision, guests.revision);
   }
 
+  async #readLeases(signal: AbortSignal): Promise<void> {
+    const { leases } = await readLeases({ client: this.#call.client, look: { signal } });
+    this.#leases = new Map((leases?.hosts ?? []).map((each) => [each.hostId, each] as const));
+  }
+
+  /** Leases are in no document, so they are asked for again and again. */
+  async #followLeases(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await pause(leaseMs, signal);
+      await this.#readLeases(signal).catch((error: unknown) => {
+        if (signal.aborted || !(error instanceof VirgaError)) throw error;
+        this.#leases = new Map();
+      });
+    }
+  }
+
   /** Follows changes until the signal; a site that is away is waited for. */
   async follow(signal: AbortSignal): Promise<void> {
+    await Promise.race([this.#followChanges(signal), this.#followLeases(signal)]);
+  }
+
+  async #followChanges(signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
         const since = await this.read(signal);
@@ -61,7 +86,7 @@ export class LiveSite {
           else if (sight.document.kind === 'guest') this.#guests.set(sight.document.id, sight.document);
         }
       } catch (error) {
-        if (signal.aborted || !(error instanceof VirgaError) || error.code !== 'site_unreachable') throw error;
+        if (signal.aborted || !isAway(error)) throw error;
         this.#brokenSince ??= Date.now();
       }
       await pause(1000, signal);
@@ -70,6 +95,7 @@ export class LiveSite {
 }
 
 const redrawMs = 500;
+const leaseMs = 1000;
 
 async function top(call: Call<{ readonly once?: boolean }>): Promise<void> {
   const site = new LiveSite(call);
@@ -78,8 +104,8 @@ async function top(call: Call<{ readonly once?: boolean }>): Promise<void> {
   await site.read(signal);
   const board = new LiveBoard(call.io);
   if (call.out.json) {
-    const { hosts, guests } = site.state;
-    return call.out.document({ hosts, guests });
+    const { hosts, guests, leases } = site.state;
+    return call.out.document({ hosts, guests, leases: [...(leases?.values() ?? [])] });
   }
   if (!board.live || call.options.once === true)
     return call.out.lines(renderBoard(site.state, call.out.width ?? 100, call.out.paint));

@@ -85,6 +85,10 @@ async function createImage(
 
 async function change(call: Call, { change: what }: Step & { action: 'change' }): Promise<void> {
   const signal = call.io.interrupted;
+  if (what.kind === 'site') {
+    await repeating(signal, () => call.client.call('site.set', { body: what.change, ...call.change }));
+    return;
+  }
   if (what.kind === 'host') {
     await repeating(signal, () =>
       call.client.call('host.change', { params: { host: what.id }, body: what.change, ...call.change }),

@@ -1,8 +1,9 @@
 /** The live view of hosts and guests: a pure picture of what was observed, and its drawing in place. */
-import type { GuestView, HostView } from '../../api/schemas.ts';
+import type { GuestView, HostLeaseView, HostView } from '../../api/schemas.ts';
 import type { Io } from '../io.ts';
 import { plain } from '../failure.ts';
 import { ago, counted, mib, span } from '../units.ts';
+import { leaseText } from './lease.ts';
 import { noPaint, paintFor, toneOf, type Paint } from './style.ts';
 import { cut, pad, table, type Column } from './table.ts';
 
@@ -12,6 +13,8 @@ export interface BoardState {
   readonly now: number;
   readonly hosts: readonly HostView[];
   readonly guests: readonly GuestView[];
+  /** Leases by host, as they were seen last; absent: not known. */
+  readonly leases?: ReadonlyMap<string, HostLeaseView>;
   /** The newest last; shown at the bottom. */
   readonly messages?: readonly string[];
   /** Since when the site does not answer: what is shown is as old. */
@@ -25,19 +28,31 @@ function gauge(part: number, width: number): string {
   return '█'.repeat(filled) + '·'.repeat(width - filled);
 }
 
-function hostLine(host: HostView, guests: number, width: number, paint: Paint): string {
+function hostLine(
+  host: HostView,
+  guests: number,
+  lease: HostLeaseView | undefined,
+  width: number,
+  paint: Paint,
+): string {
   const { state, used, measured, lastHeardAt } = host.status;
-  const dot = paint(toneOf(state), state === 'online' ? '●' : '○');
+  const well = state === 'online' && leaseNote(lease) === '';
+  const dot = paint(well ? toneOf(state) : 'bad', state === 'online' ? '●' : '○');
   const cpu = used ? `CPU ${gauge(used.cpuPercent / 100, 10)} ${pad(used.cpuPercent.toFixed(0), 3, true)} %` : '';
   const total = host.spec.capacity?.memoryMiB ?? measured?.memoryMiB ?? 0;
   const memory =
     used && total > 0 ? `memory ${gauge(used.memoryMiB / total, 10)} ${mib(used.memoryMiB)} of ${mib(total)}` : '';
-  const word = state === 'online' ? (host.spec.cordoned ? 'cordoned' : '') : `${state}, heard ${ago(lastHeardAt)}`;
+  const life = state === 'online' ? (host.spec.cordoned ? 'cordoned' : '') : `${state}, heard ${ago(lastHeardAt)}`;
+  const word = [leaseNote(lease), life].filter((each) => each !== '').join(', ');
   const text = [pad(cut(host.name, 16), 16), pad(counted(guests, 'guest'), 10), cpu, memory, word]
     .filter((each) => each !== '')
     .join('  ');
   return `${dot} ${cut(plain(text), width - 2)}`;
 }
+
+/** A lease that is as it should be is not worth a word. */
+const leaseNote = (lease: HostLeaseView | undefined): string =>
+  lease && ['lapsed', 'sealing', 'lost'].includes(lease.state) ? `lease ${leaseText(lease)}` : '';
 
 function columnsAt(now: number, hostName: (id: string | undefined) => string): Column<GuestView>[] {
   return [
@@ -67,9 +82,11 @@ const upOf = (guest: GuestView, now: number): string => {
 function noteOf(guest: GuestView): string {
   const { preparing, error } = guest.status.observed ?? {};
   if (guest.spec.held) return `held: ${guest.spec.held.reason}`;
+  if (guest.status.observed?.frozen === true) return 'frozen with the lease of its host';
+  if (guest.status.exhausted) return `given up after too many ${guest.status.exhausted.what}`;
   if (preparing && guest.status.state === 'starting')
     return `${preparing.what} ${Math.round(preparing.progress * 100)} %`;
-  return guest.status.stateReason ?? error?.message ?? guest.status.unplaced?.[0] ?? '';
+  return guest.status.stateReason ?? error?.message ?? guest.status.waits ?? guest.status.unplaced?.[0] ?? '';
 }
 
 /** States that want attention first; then by name. */
@@ -109,7 +126,11 @@ export function renderBoard(
   const messages = (state.messages ?? []).slice(-3).map((each) => paint('dim', cut(plain(each), width)));
   const room = height - lines.length - messages.length - (messages.length > 0 ? 1 : 0);
   const hostRoom = Math.min(hosts.length, Math.max(1, Math.floor(room / 2)));
-  lines.push(...hosts.slice(0, hostRoom).map((host) => hostLine(host, placed.get(host.id) ?? 0, width, paint)));
+  lines.push(
+    ...hosts
+      .slice(0, hostRoom)
+      .map((host) => hostLine(host, placed.get(host.id) ?? 0, state.leases?.get(host.id), width, paint)),
+  );
   if (hostRoom < hosts.length)
     lines.push(paint('dim', cut(`… ${counted(hosts.length - hostRoom, 'host')} more`, width)));
   lines.push('');

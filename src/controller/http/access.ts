@@ -24,6 +24,8 @@ const tokenPattern = /^Bearer +vgt1\.([0-9a-f-]{36})\.([A-Za-z0-9_-]{43})$/i;
 
 export interface AccessOptions {
   readonly state: SiteState;
+  /** From the site's authority, known also while another controller leads; the state's when absent. */
+  readonly siteId?: () => Uuid;
   readonly clock: Clock;
   readonly log: Log;
   /** Members may do everything over the unix socket; `virga` by default. */
@@ -65,21 +67,35 @@ export class Access {
 
   /**
    * The host behind a request, by its client certificate.
-   * @throws VirgaError certificate_refused
+   * @throws VirgaError certificate_refused · not_leading
    */
   host(request: IncomingMessage): Host {
-    const { socket } = request;
-    const refuse = (detail: string): VirgaError => new VirgaError('certificate_refused', { detail });
-    if (!(socket instanceof TLSSocket)) throw refuse('agents connect over TLS');
-    const certificate = socket.getPeerCertificate();
-    if (Object.keys(certificate).length === 0) throw refuse('there is none');
-    if (!socket.authorized) throw refuse(`it is not of this site (${String(socket.authorizationError)})`);
-    const { snapshot } = this.#options.state;
-    const { CN, O } = certificate.subject;
-    if (O !== snapshot.site.id) throw refuse('it is of another site');
-    const host = typeof CN === 'string' ? snapshot.get('host', CN) : undefined;
-    if (!host) throw refuse('the host is not, or no longer, of this site');
+    const id = this.certified(request);
+    const host = this.#options.state.snapshot.get('host', id);
+    if (!host) throw refusedCertificate('the host is not, or no longer, of this site');
     return host;
+  }
+
+  /**
+   * Who the client's certificate of this site names: a host's id, or `controller`. Whether the site still has that host
+   * only the leader knows.
+   * @throws VirgaError certificate_refused
+   */
+  certified(request: IncomingMessage): string {
+    const { socket } = request;
+    if (!(socket instanceof TLSSocket)) throw refusedCertificate('agents connect over TLS');
+    const certificate = socket.getPeerCertificate();
+    if (Object.keys(certificate).length === 0) throw refusedCertificate('there is none');
+    if (!socket.authorized) throw refusedCertificate(`it is not of this site (${String(socket.authorizationError)})`);
+    const { state, siteId } = this.#options;
+    const { CN, O } = certificate.subject;
+    if (O !== (siteId ? siteId() : state.snapshot.site.id)) throw refusedCertificate('it is of another site');
+    return typeof CN === 'string' ? CN : '';
+  }
+
+  /** True for another controller of this site. @throws VirgaError certificate_refused: no certificate of this site */
+  isController(request: IncomingMessage): boolean {
+    return this.certified(request) === 'controller';
   }
 
   /**
@@ -91,8 +107,8 @@ export class Access {
     if (id === undefined) return () => undefined;
     const { state, clock } = this.#options;
     const look = (): void => {
-      // Who stands by knows nothing newer than what it let in.
-      if (state.leadership === 'displaced') return;
+      // Who stands by knows nothing newer than what it let in; streams of changes end then, by themselves.
+      if (state.leadership === 'standby') return;
       const token = state.snapshot.get('token', id);
       if (!token || token.spec.expiresAt <= clock.now()) cut();
     };
@@ -146,6 +162,8 @@ export class Access {
       .finally(() => this.#noting.delete(id));
   }
 }
+
+const refusedCertificate = (detail: string): VirgaError => new VirgaError('certificate_refused', { detail });
 
 /** SHA-256, hexadecimal: all that is kept of a secret. */
 export function hashOf(secret: string): string {

@@ -1,9 +1,17 @@
 /** What agents ask over plain HTTP: the authority, joining, renewing, images. See `src/api/link.ts`. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { inviteTokenPattern, JoinRequest, RenewRequest, type JoinAnswer, type RenewAnswer } from '../../api/link.ts';
+import {
+  inviteTokenPattern,
+  JoinRequest,
+  KeeperSaid,
+  RenewRequest,
+  type JoinAnswer,
+  type RenewAnswer,
+  type StoredImages,
+} from '../../api/link.ts';
 import { VirgaError } from '../../core/errors.ts';
 import type { Actor } from '../../core/model/access.ts';
-import { checkInvite, joinHost, renewHost } from '../../core/requests/hosts.ts';
+import { checkInvite, joinHost, noteKeeper, renewHost } from '../../core/requests/hosts.ts';
 import { served } from '../links.ts';
 import { hashOf, localCommunity } from './access.ts';
 import { parseRange, rangeReply } from './range.ts';
@@ -13,6 +21,7 @@ import { newValidator } from './validate.ts';
 const ajv = newValidator();
 const isJoin = ajv.compile<JoinRequest>(JoinRequest);
 const isRenew = ajv.compile<RenewRequest>(RenewRequest);
+const isKeeper = ajv.compile<KeeperSaid>(KeeperSaid);
 const smallBody = 32 * 1024;
 const digestPattern = /^[0-9a-f]{128}$/;
 
@@ -27,11 +36,21 @@ export function agentRoutes(app: FastifyInstance, services: Services): void {
   app.post('/agent/v1/renew', { bodyLimit: smallBody, config: { operation: 'agent.renew' } }, async (request) =>
     renew(services, request),
   );
+  app.post('/agent/v1/keeper', { bodyLimit: smallBody, config: { operation: 'agent.keeper' } }, async (request) => {
+    await keeperSaid(services, request);
+    return {};
+  });
+  app.get('/agent/v1/images', { config: { operation: 'agent.images' } }, async (request): Promise<StoredImages> => {
+    if (!access.isController(request.raw)) throw new VirgaError('forbidden', { who: 'a host', action: 'list images' });
+    return { images: await services.storedImages() };
+  });
   app.get('/agent/v1/images/:digest', { config: { operation: 'agent.image' } }, async (request, reply) => {
-    access.host(request.raw);
+    // Another controller takes what it lacks, also from one that does not lead.
+    const any = access.isController(request.raw);
+    if (!any) access.host(request.raw);
     const { digest } = request.params as { digest: string };
     const sizeBytes = digestPattern.test(digest) ? await files.size(digest) : undefined;
-    const known = [...state.snapshot.all('image')].some((each) => each.status.stored?.sha512 === digest);
+    const known = any || [...state.snapshot.all('image')].some((each) => each.status.stored?.sha512 === digest);
     if (sizeBytes === undefined || !known)
       throw new VirgaError('not_found', { kind: 'image', name: digest.slice(0, 16) });
     const range = parseRange(request.headers.range, sizeBytes);
@@ -92,6 +111,20 @@ async function renew(services: Services, request: FastifyRequest): Promise<Renew
     renewHost(snapshot, host.id, { serial, expiresAt }, { now, uuid: () => services.ids.uuid(), actor }),
   );
   return { certificate, ca: authority.pem };
+}
+
+/** A witness says where it hears beats; of a host its agent does. */
+async function keeperSaid(services: Services, request: FastifyRequest): Promise<void> {
+  const host = services.access.host(request.raw);
+  const { body } = request;
+  if (host.spec.role !== 'witness')
+    throw new VirgaError('forbidden', { who: `host:${host.name}`, action: 'say this: its agent reports its keeper' });
+  if (!isKeeper(body))
+    throw new VirgaError('invalid_request', { detail: `what the keeper says: ${ajv.errorsText(isKeeper.errors)}` });
+  const { diskId, addresses, version } = body;
+  const actor: Actor = { who: `host:${host.name}`, role: 'admin', community: host.community };
+  const context = { now: services.clock.now(), uuid: () => services.ids.uuid(), actor };
+  await services.state.change((snapshot) => noteKeeper(snapshot, host.id, { diskId, addresses, version }, context));
 }
 
 function demandProtocol(protocol: number): void {

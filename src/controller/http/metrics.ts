@@ -1,12 +1,16 @@
 /** Prometheus metrics of this controller. Labels have few values: routes, methods, states; never names. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { HostReport } from '../../core/model/assignment.ts';
+import type { LeaseDoor } from '../lease/view.ts';
 import type { SiteState } from '../state.ts';
+import { LeaseMetrics } from './lease-metrics.ts';
 
 export interface MetricsSources {
   readonly state: SiteState;
   /** Hosts connected now. */
   readonly links: () => number;
   readonly storeUp: () => Promise<boolean>;
+  readonly lease?: LeaseDoor;
 }
 
 export class Metrics {
@@ -15,9 +19,11 @@ export class Metrics {
   readonly #commits: Histogram;
   readonly #iterations: Histogram;
   readonly #errors: Counter<'code'>;
+  readonly #leases: LeaseMetrics;
 
   constructor() {
     const registers = [this.registry];
+    this.#leases = new LeaseMetrics(this.registry);
     this.#requests = new Histogram({
       name: 'virga_http_request_seconds',
       help: 'Time until the answer was written, by operation and status class',
@@ -46,8 +52,9 @@ export class Metrics {
   }
 
   /** Gauges are read when somebody looks. */
-  watch({ state, links, storeUp }: MetricsSources): void {
+  watch({ state, links, storeUp, lease }: MetricsSources): void {
     const registers = [this.registry];
+    if (lease) this.#leases.watch(lease);
     const leads = (): boolean => state.leadership === 'leading';
     const gauge = (name: string, help: string, read: () => number | Promise<number>): void => {
       const made: Gauge = new Gauge({
@@ -76,6 +83,11 @@ export class Metrics {
         },
       });
     }
+  }
+
+  /** What the keeper of a host says in its report: round trips of its beats, and how long its lease still lasts. */
+  report({ lease }: Pick<HostReport, 'lease'>): void {
+    if (lease) this.#leases.report(lease);
   }
 
   request(operation: string, status: number, ms: number): void {

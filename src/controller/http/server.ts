@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { revisionOf } from '../../api/present.ts';
 import { routes, type Operation, type Route } from '../../api/routes.ts';
-import { VirgaError } from '../../core/errors.ts';
+import { VirgaError, type ErrorCode } from '../../core/errors.ts';
 import type { Actor } from '../../core/model/access.ts';
 import type { Repeat } from '../state.ts';
 import { agentRoutes } from './agents.ts';
@@ -14,6 +14,8 @@ import { guestHandlers } from './handlers/guests.ts';
 import { healthHandlers } from './handlers/health.ts';
 import { hostHandlers } from './handlers/hosts.ts';
 import { imageHandlers } from './handlers/images.ts';
+import { leaseHandlers } from './handlers/leases.ts';
+import { votesOf } from './handlers/lease-view.ts';
 import { networkHandlers } from './handlers/networks.ts';
 import { siteHandlers } from './handlers/site.ts';
 import { answer } from './reply.ts';
@@ -36,6 +38,7 @@ export function allHandlers(services: Services): Handlers<HttpOperation> {
   return {
     ...siteHandlers(services),
     ...hostHandlers(services),
+    ...leaseHandlers(services),
     ...guestHandlers(services),
     ...imageHandlers(services),
     ...networkHandlers(services),
@@ -197,6 +200,28 @@ function known(error: unknown): VirgaError | undefined {
   return undefined;
 }
 
+const passing: ReadonlySet<ErrorCode> = new Set([
+  'overloaded',
+  'not_leading',
+  'standby',
+  'no_majority',
+  'store_unavailable',
+]);
+
+/** Who does not lead says who does, or what it lacks, where it knows that. */
+function informed(services: Services, error: VirgaError): VirgaError {
+  if (error.code !== 'not_leading') return error;
+  const other = services.leader?.();
+  if (other !== undefined) return new VirgaError('standby', { leader: other }, { cause: error });
+  const sight = services.lease?.sight();
+  if (sight?.leadership === 'leading' && !sight.committing)
+    return new VirgaError('store_unavailable', { detail: 'the voters follow this controller' }, { cause: error });
+  if (sight?.leadership !== 'candidate') return error;
+  const { answeringVotes, votes } = votesOf(sight);
+  if (votes === 0 || answeringVotes * 2 > votes) return error;
+  return new VirgaError('no_majority', { answering: answeringVotes, votes }, { cause: error });
+}
+
 async function fail(services: Services, error: unknown, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   let shown = known(error);
   if (!shown) {
@@ -204,11 +229,12 @@ async function fail(services: Services, error: unknown, request: FastifyRequest,
     services.log.error('an internal error', { id: request.id, operation: operationOf(request), error: stack });
     shown = new VirgaError('internal', { id: request.id });
   }
+  // Agents look for the leader by themselves, and know one word for it.
+  if (!operationOf(request).startsWith('agent.')) shown = informed(services, shown);
   services.metrics.error(shown.code);
   const body = JSON.stringify(shown.toBody());
   if (shown.status === 401) void reply.header('www-authenticate', 'Bearer realm="virga"');
-  if (shown.code === 'overloaded' || shown.code === 'not_leading' || shown.code === 'store_unavailable')
-    void reply.header('retry-after', '1');
+  if (passing.has(shown.code)) void reply.header('retry-after', '1');
   // HEAD has no body.
   if (request.method === 'HEAD') void reply.header('virga-error', encodeURIComponent(body));
   if (!request.raw.complete) drain(request.raw, reply);

@@ -55,11 +55,11 @@ export async function watch(
   wanted: ReadonlySet<Kind>,
 ): Promise<void> {
   const bell = new Bell(channel.signal);
-  const stop = state.listen(() => bell.ring());
+  const stop = wakeOn(state, bell);
   try {
     let sent = since;
     await channel.write(`retry: 1000\nid: ${sent}\n\n`);
-    while (!channel.signal.aborted) {
+    while (!channel.signal.aborted && leads(state)) {
       const { snapshot } = state;
       const changes = snapshot.since(sent);
       // Too slow by days, or the state is another one after a restore: the client comes again and is told so.
@@ -114,11 +114,11 @@ export async function follow(
   filter: EventFilter,
 ): Promise<void> {
   const bell = new Bell(channel.signal);
-  const stop = world.state.listen(() => bell.ring());
+  const stop = wakeOn(world.state, bell);
   try {
     let last = after;
     await channel.write(`retry: 1000\nid: ${last}\n\n`);
-    while (!channel.signal.aborted) {
+    while (!channel.signal.aborted && leads(world.state)) {
       const events = world.state.recentEvents(last) ?? (await readEvents(world, last));
       last = events.at(-1)?.seq ?? last;
       const text = events.filter((each) => matches(each, filter)).map(eventText);
@@ -129,6 +129,16 @@ export async function follow(
   } finally {
     stop();
   }
+}
+
+/** Who stands by hears of nothing: its watchers come again, and find who leads. */
+const leads = (state: SiteState): boolean => state.leadership === 'leading' || state.leadership === 'reloading';
+
+function wakeOn(state: SiteState, bell: Bell): () => void {
+  const stops = [state.listen(() => bell.ring()), state.onLeadership(() => bell.ring())];
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 function matches(event: SiteEvent, filter: EventFilter): boolean {

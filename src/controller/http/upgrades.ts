@@ -48,8 +48,11 @@ function decode(text: string): string {
 }
 
 function linkAgent(services: Services, request: IncomingMessage, socket: Duplex, head: Buffer): void {
-  const host = services.access.host(request);
-  links.handleUpgrade(request, socket, head, (socketOfAgent) => services.links.accept(socketOfAgent, host));
+  // While another controller leads, a host of the site may wait here; whether it still is one is asked when this one leads.
+  const { leadership } = services.state;
+  const waits = leadership !== 'leading';
+  const hostId = waits ? services.access.certified(request) : services.access.host(request).id;
+  links.handleUpgrade(request, socket, head, (socketOfAgent) => services.links.accept(socketOfAgent, hostId));
 }
 
 function takeStream(services: Services, id: string, request: IncomingMessage, socket: Duplex, head: Buffer): void {

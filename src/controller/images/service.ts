@@ -262,6 +262,14 @@ class DiskImageFiles implements ImageFiles {
     }
   }
 
+  async take(sha512: string, path: string): Promise<void> {
+    this.#demandOpen();
+    if (!digestPattern.test(sha512)) throw new TypeError('no SHA-512');
+    await this.#shelf.run(async () => {
+      await storeCopy(path, this.#stored(sha512));
+    });
+  }
+
   async removeStored(sha512: string): Promise<void> {
     if (!digestPattern.test(sha512)) return;
     await this.#shelf.run(async () => {

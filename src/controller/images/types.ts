@@ -111,6 +111,12 @@ export interface ImageFiles {
    */
   open(sha512: string, range?: { readonly start: number; readonly end?: number }): Promise<OpenedImage>;
 
+  /**
+   * Puts a copy that another controller made on the shelf. `path` lies on the same file system, its digest was checked, and it is gone
+   * afterwards.
+   */
+  take(sha512: string, path: string): Promise<void>;
+
   /** Removes a stored copy, unless an upload that is not discarded yet has it as its result. The caller makes sure that no image refers to it. No error when it is not there. */
   removeStored(sha512: string): Promise<void>;
 

@@ -13,6 +13,9 @@ export interface VoterSight {
   readonly roundTripMs?: number;
   /** It accepted this controller's epoch. */
   readonly accepted: boolean;
+  /** Highest epoch that it accepted, and its list; absent: it never answered. */
+  readonly epoch?: Epoch;
+  readonly version?: ListVersion;
   readonly addresses: readonly { readonly address: string; readonly answers: boolean; readonly roundTripMs?: number }[];
 }
 

@@ -3,6 +3,8 @@
  * controllers that use it, as a database does. Documents pass through JSON, so nothing is shared with the caller.
  */
 import { VirgaError } from '../../core/errors.ts';
+import { compareEpochs } from '../../core/ha/epoch.ts';
+import { noEpoch, type Epoch } from '../../core/ha/types.ts';
 import type { Instant, Kind, Uuid } from '../../core/model/resource.ts';
 import type { AnyResource, SiteEvent, SiteFacts } from '../../core/model/snapshot.ts';
 import type {
@@ -10,6 +12,7 @@ import type {
   CommitResult,
   EventQuery,
   IdempotencyRecord,
+  LeadResult,
   LoadedState,
   Store,
   Tombstone,
@@ -69,6 +72,7 @@ export class MemoryStore implements Store {
   #revision = 0;
   #oldestTombstone = 0;
   #site: SiteFacts;
+  #epoch: Epoch = noEpoch;
 
   constructor(options: MemoryStoreOptions) {
     this.#options = options;
@@ -76,19 +80,33 @@ export class MemoryStore implements Store {
     this.#site = { ...options.newSite, epoch: 0 };
   }
 
-  async lead(): Promise<LoadedState> {
+  async lead(claim: Epoch): Promise<LeadResult> {
     return this.#faulty('lead', undefined, () => {
-      this.#site = { ...this.#site, epoch: this.#site.epoch + 1 };
-      return {
-        revision: this.#revision,
-        site: this.#site,
-        resources: [...this.#kept.values()].sort(byKindAndId).map(({ text }) => JSON.parse(text) as AnyResource),
-        tombstones: [...this.#tombstones.values()]
-          .sort((a, b) => a.revision - b.revision || byKindAndId(a, b))
-          .map(({ kind, id, name, revision }) => ({ kind, id, name, revision })),
-        oldestTombstone: this.#oldestTombstone,
-      };
+      if (compareEpochs(claim, this.#epoch) < 0) return { ok: false, why: 'epoch', epoch: this.#epoch };
+      this.#epoch = { number: claim.number, id: claim.id };
+      this.#site = { ...this.#site, epoch: claim.number };
+      return { ok: true, state: this.#state() };
     });
+  }
+
+  async epoch(): Promise<Epoch> {
+    return this.#faulty('read', undefined, () => this.#epoch);
+  }
+
+  async voters(): Promise<SiteFacts['voters']> {
+    return this.#faulty('read', undefined, () => this.#site.voters);
+  }
+
+  #state(): LoadedState {
+    return {
+      revision: this.#revision,
+      site: this.#site,
+      resources: [...this.#kept.values()].sort(byKindAndId).map(({ text }) => JSON.parse(text) as AnyResource),
+      tombstones: [...this.#tombstones.values()]
+        .sort((a, b) => a.revision - b.revision || byKindAndId(a, b))
+        .map(({ kind, id, name, revision }) => ({ kind, id, name, revision })),
+      oldestTombstone: this.#oldestTombstone,
+    };
   }
 
   async commit(commit: Commit): Promise<CommitResult> {
@@ -156,7 +174,7 @@ export class MemoryStore implements Store {
 
   /** In the order in which the database checks. */
   #refusal(commit: Commit): CommitResult | undefined {
-    if (commit.epoch !== this.#site.epoch) return { ok: false, why: 'epoch', epoch: this.#site.epoch };
+    if (compareEpochs(commit.epoch, this.#epoch) !== 0) return { ok: false, why: 'epoch', epoch: this.#epoch };
     const { idempotency } = commit;
     const record = idempotency && this.#record(idempotency.who, idempotency.key);
     if (record) return { ok: false, why: 'idempotency', record };
@@ -217,7 +235,7 @@ export class MemoryStore implements Store {
       const record = structuredClone(commit.idempotency);
       this.#records.set(JSON.stringify([who, key]), { record, expiresAt: now + idempotencyLifeMs });
     }
-    if (commit.site) this.#site = withFacts(this.#site, commit.site);
+    if (commit.site) this.#site = withFacts(this.#site, JSON.parse(JSON.stringify(commit.site)) as SiteFacts);
     return { ok: true, revision, events };
   }
 

@@ -66,6 +66,12 @@ export class Mirror implements Snapshot {
   }
 
   /** A watch from before this revision cannot resume; see `since`. */
+  /** Ids of removed objects of a kind, as far as they are remembered. */
+  removed(kind: Kind): ReadonlySet<Uuid> {
+    const ids = [...this.#tombstones.values()].filter((each) => each.kind === kind).map(({ id }) => id);
+    return new Set(ids);
+  }
+
   get oldestTombstone(): number {
     return this.#oldestTombstone;
   }
@@ -202,14 +208,9 @@ export class Mirror implements Snapshot {
   }
 }
 
-/** What a commit may change of the site: its name and its review. Identity and epoch belong to the store. */
+/** What a commit may change of the site: everything but its identity and epoch, which belong to the store. */
 export function withFacts(site: SiteFacts, next: SiteFacts): SiteFacts {
-  return {
-    id: site.id,
-    name: next.name,
-    epoch: site.epoch,
-    ...(next.review === undefined ? {} : { review: next.review }),
-  };
+  return { ...next, id: site.id, epoch: site.epoch };
 }
 
 function keyOf(kind: Kind, id: Uuid): string {

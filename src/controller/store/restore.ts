@@ -159,7 +159,7 @@ async function moveOn(
     above(site.event_seq, before?.event_seq),
   );
   await transaction.query(
-    `UPDATE virga.site SET epoch = $1, revision = $2, oldest_tombstone = $2, event_seq = $3,
+    `UPDATE virga.site SET epoch = $1, epoch_id = '', leader_id = NULL, authority_pin = NULL, revision = $2, oldest_tombstone = $2, event_seq = $3,
             review_restored_at = $4, review_backup_at = $5`,
     [above(site.epoch, before?.epoch), revision, event?.seq, options.now, header.createdAt],
   );

@@ -1,12 +1,15 @@
 /** The store in PostgreSQL. */
 import { VirgaError } from '../../core/errors.ts';
+import { compareEpochs } from '../../core/ha/epoch.ts';
+import { noEpoch, type Epoch } from '../../core/ha/types.ts';
 import type { Uuid } from '../../core/model/resource.ts';
-import type { AnyResource, SiteEvent } from '../../core/model/snapshot.ts';
+import type { AnyResource, SiteEvent, SiteFacts } from '../../core/model/snapshot.ts';
 import type {
   Commit,
   CommitResult,
   EventQuery,
   IdempotencyRecord,
+  LeadResult,
   LoadedState,
   Store,
   Tombstone,
@@ -14,6 +17,7 @@ import type {
 import type { Database, Transaction } from './database.ts';
 import { type Migration, migrate, readMigrations } from './migrate.ts';
 import { prune, type Pruned } from './prune.ts';
+import { epochOf, votersOf, seize } from './lead.ts';
 import {
   checkShape,
   defaultRetention,
@@ -28,6 +32,8 @@ import * as sql from './write.ts';
 export interface PgStoreOptions {
   /** Given to a database that has no site yet. */
   readonly newSite: { readonly id: Uuid; readonly name: string };
+  /** Of this controller, so that the others can say who leads. */
+  readonly controllerId?: Uuid;
   /** Wall clock; Date.now by default. */
   readonly now?: Now;
   readonly retention?: Partial<Retention>;
@@ -66,18 +72,35 @@ export class PgStore implements Store {
     return new PgStore(database, options);
   }
 
-  async lead(): Promise<LoadedState> {
-    const { id, name } = this.#options.newSite;
+  async lead(claim: Epoch): Promise<LeadResult> {
+    const { newSite, controllerId } = this.#options;
     return this.#database.transaction(async (transaction) => {
       await transaction.query(
         `INSERT INTO virga.site (id, name, epoch, revision, event_seq, oldest_tombstone)
          VALUES ($1, $2, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING`,
-        [id, name],
+        [newSite.id, newSite.name],
       );
-      await transaction.query('UPDATE virga.site SET epoch = epoch + 1');
-      // The site's lock is held: what follows is one consistent state, and no commit of an older epoch comes after it.
-      return load(transaction);
+      const seen = await epochOf(transaction);
+      if (compareEpochs(claim, seen) < 0) return { ok: false, why: 'epoch', epoch: seen };
+      const site = await seize(this.#database, transaction);
+      const present = { number: site.epoch, id: site.epoch_id };
+      if (compareEpochs(claim, present) < 0) return { ok: false, why: 'epoch', epoch: present };
+      await transaction.query('UPDATE virga.site SET epoch = $1, epoch_id = $2, leader_id = $3', [
+        claim.number,
+        claim.id,
+        controllerId ?? null,
+      ]);
+      // The site's lock is held: what follows is one consistent state, and no earlier commit comes after it.
+      return { ok: true, state: await load(transaction) };
     });
+  }
+
+  async epoch(): Promise<Epoch> {
+    return epochOf(this.#database.quick);
+  }
+
+  async voters(): Promise<SiteFacts['voters']> {
+    return votersOf(this.#database.quick);
   }
 
   async commit(commit: Commit): Promise<CommitResult> {
@@ -86,8 +109,9 @@ export class PgStore implements Store {
     try {
       return await this.#database.transaction(async (transaction) => {
         const site = await sql.lockSite(transaction);
-        if (!site) throw new VirgaError('not_leading');
-        if (site.epoch !== commit.epoch) throw new Refusal({ ok: false, why: 'epoch', epoch: site.epoch });
+        if (!site) throw new Refusal({ ok: false, why: 'epoch', epoch: noEpoch });
+        const epoch = { number: site.epoch, id: site.epoch_id };
+        if (compareEpochs(commit.epoch, epoch) !== 0) throw new Refusal({ ok: false, why: 'epoch', epoch });
         await this.#checkRepeat(transaction, commit);
         refuse(await sql.unmetExpectation(transaction, commit.expect));
         const revision = site.revision + 1;

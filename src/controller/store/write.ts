@@ -10,17 +10,24 @@ export interface SiteRow {
   readonly id: Uuid;
   readonly name: string;
   readonly epoch: number;
+  readonly epoch_id: string;
   readonly revision: number;
   readonly event_seq: number;
   readonly oldest_tombstone: number;
   readonly review_restored_at: number | null;
   readonly review_backup_at: number | null;
+  /** The other facts about the site, as JSON. */
+  readonly facts: string;
 }
+
+/** What is kept as JSON of the facts about a site. */
+type OtherFacts = Omit<SiteFacts, 'id' | 'name' | 'epoch' | 'review'>;
 
 /** Reads the site's row and locks it: from here to the end of the transaction nobody else writes. */
 export async function lockSite(transaction: Transaction): Promise<SiteRow | undefined> {
   const [row] = await transaction.query<SiteRow>(
-    `SELECT id, name, epoch, revision, event_seq, oldest_tombstone, review_restored_at, review_backup_at
+    `SELECT id, name, epoch, epoch_id, revision, event_seq, oldest_tombstone, review_restored_at, review_backup_at,
+            facts::text AS facts
        FROM virga.site FOR UPDATE`,
   );
   return row;
@@ -28,6 +35,7 @@ export async function lockSite(transaction: Transaction): Promise<SiteRow | unde
 
 export function siteFacts(row: SiteRow): SiteFacts {
   return {
+    ...(JSON.parse(row.facts) as OtherFacts),
     id: row.id,
     name: row.name,
     epoch: row.epoch,
@@ -238,9 +246,9 @@ export async function advance(
 ): Promise<void> {
   await transaction.query('UPDATE virga.site SET revision = $1, event_seq = $2', [revision, eventSeq]);
   if (!facts) return;
-  await transaction.query('UPDATE virga.site SET name = $1, review_restored_at = $2, review_backup_at = $3', [
-    plainText(facts.name),
-    facts.review?.restoredAt ?? null,
-    facts.review?.backupAt ?? null,
-  ]);
+  const { id: _id, name, epoch: _epoch, review, ...others } = facts;
+  await transaction.query(
+    'UPDATE virga.site SET name = $1, review_restored_at = $2, review_backup_at = $3, facts = $4',
+    [plainText(name), review?.restoredAt ?? null, review?.backupAt ?? null, JSON.stringify(others)],
+  );
 }

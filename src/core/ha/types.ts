@@ -114,7 +114,10 @@ export interface Poll {
   readonly version: ListVersion;
   /** Number of the question; the answer repeats it. */
   readonly seq: number;
+  /** Hosts to be told of in any case, at most `maxAbout`. */
+  readonly about: readonly Uuid[];
 }
+export const maxAbout = 50;
 
 /** What a voter knows of one host that is not simply well. */
 export interface HostVote {

@@ -7,9 +7,18 @@ export type StopReason = 'stop' | 'reboot' | 'rebuild' | 'revert' | 'remove';
 export type GuestStep =
   /** Create the domain; `freshDisk`: on a new overlay of the image; `again`: it is a restart after a failure. */
   | { readonly do: 'start'; readonly freshDisk: boolean; readonly again: boolean }
+  /** Let a domain run that was made, paused, for the lease's session and never ran. */
+  | { readonly do: 'admit' }
+  /** End a domain that was made and never ran. */
+  | { readonly do: 'discard' }
+  /** Bring a running guest into the session's group: it became highly available. */
+  | { readonly do: 'enter' }
+  /** The keeper will never register this order: end what was made under it and say that it is gone. */
+  | { readonly do: 'lose'; readonly detail: string }
   | { readonly do: 'adopt' }
   | { readonly do: 'shutdown'; readonly why: StopReason }
-  | { readonly do: 'destroy'; readonly why: StopReason }
+  /** `clear`: through the keeper, which kills the guest's group and forgets its entry; libvirt takes long for a frozen one. */
+  | { readonly do: 'destroy'; readonly why: StopReason; readonly clear: boolean }
   | { readonly do: 'pause' }
   | { readonly do: 'resume' }
   | { readonly do: 'rebuild' }
@@ -21,7 +30,8 @@ export type GuestStep =
   | { readonly do: 'set-cpus'; readonly cpus: number }
   | { readonly do: 'set-memory'; readonly memoryMiB: number }
   | { readonly do: 'grow-disk'; readonly diskMiB: number; readonly running: boolean }
-  | { readonly do: 'remove' }
+  /** `clear`: the keeper ends and forgets it first (host-lease, rule 9). */
+  | { readonly do: 'remove'; readonly clear: boolean }
   | { readonly do: 'release' }
   /** Nothing is left to do under this order: remember that. */
   | { readonly do: 'settle'; readonly generation: number };

@@ -60,10 +60,17 @@ export interface GuestJournal {
   readonly revertSeq: number;
   /** Highest start that was asked for and looked at: a higher one ends the giving up. */
   readonly askedSeq?: number;
-  /** Written before the engine is asked to create the domain. */
-  readonly starting?: { readonly startSeq: number; readonly at: Instant };
-  /** The guest was seen running (or paused) in this session of the host. */
-  readonly running?: { readonly startedAt: Instant; readonly sessionId: Uuid };
+  /**
+   * Written before the engine is asked to make the domain. `sessionId`: for that session of the lease; then it stays until
+   * the domain was resumed, and one that is seen paused meanwhile has never run.
+   */
+  readonly starting?: { readonly startSeq: number; readonly at: Instant; readonly sessionId?: Uuid };
+  /** The guest ran (or stood paused) under this boot of the host. `sessionId`: in the group of that session of the lease. */
+  readonly running?: { readonly startedAt: Instant; readonly bootId: string; readonly sessionId?: Uuid };
+  /** The keeper was asked to register it in that session, and not to clear it since: nothing of it is gone before that. */
+  readonly registered?: { readonly sessionId: Uuid };
+  /** Order under which the keeper refused to take the running guest in: it stays outside of the session's group. */
+  readonly outside?: { readonly generation: number };
   /** Why we are bringing it down: since when, when it was last asked politely, and what for. */
   readonly stopping?: {
     readonly since: Instant;
@@ -154,5 +161,12 @@ export function parseJournal(text: string): GuestJournal | undefined {
     Array.isArray(journal.layers) &&
     Array.isArray(journal.snapshots) &&
     typeof journal.failures === 'object';
-  return whole ? (journal as GuestJournal) : undefined;
+  return whole ? ofNow(journal as GuestJournal) : undefined;
+}
+
+/** Earlier versions knew the boot only by the session that the agent itself counted. */
+function ofNow(journal: GuestJournal): GuestJournal {
+  const running: Partial<NonNullable<GuestJournal['running']>> | undefined = journal.running;
+  if (!running || running.bootId !== undefined) return journal;
+  return { ...journal, running: { startedAt: running.startedAt ?? 0, bootId: '' } };
 }

@@ -23,8 +23,15 @@ export function backOffMs(failures: number): number {
 
 export interface Noticed {
   readonly now: Instant;
-  /** Id of the host's present session. */
+  readonly bootId: string;
+  /** Id of the present session of the host's lease. */
   readonly sessionId: Uuid;
+  /** It is in the group of that session: the kernel says so. */
+  readonly inside: boolean;
+  /** The keeper answers, and that is its session. */
+  readonly sure: boolean;
+  /** The keeper kills what is in its groups, or killed this guest by a leader's word. */
+  readonly killed: boolean;
   /** How it ended, where the engine said so. */
   readonly exit?: { readonly reason: ExitReason; readonly exitAt: Instant };
 }
@@ -39,8 +46,14 @@ export function noticeGuest(
   seen: EngineGuestView | undefined,
   noticed: Noticed,
 ): GuestJournal {
-  const accepted = accept(journal, order);
+  const accepted = forgetEntry(accept(journal, order), noticed);
   return alive(seen) ? noticeAlive(accepted, seen, noticed) : noticeDown(accepted, order, noticed);
+}
+
+/** The register of an earlier session is over with it. */
+function forgetEntry(journal: GuestJournal, { sure, sessionId }: Noticed): GuestJournal {
+  const over = sure && journal.registered !== undefined && journal.registered.sessionId !== sessionId;
+  return over ? without(journal, 'registered') : journal;
 }
 
 /** Takes note of a newer order; a person who asks for a start again ends the giving up. */
@@ -55,12 +68,24 @@ function accept(journal: GuestJournal, order: GuestOrder | undefined): GuestJour
   return asked || order.power === 'off' ? without({ ...next, failures: noFailures }, 'error') : next;
 }
 
-function noticeAlive(journal: GuestJournal, seen: EngineGuestView, { now, sessionId }: Noticed): GuestJournal {
+/** Made for the lease's session, and not resumed yet (host-lease, rule 10). */
+export function neverRan(journal: GuestJournal, seen: EngineGuestView): boolean {
+  return journal.starting?.sessionId !== undefined && seen.state === 'paused';
+}
+
+function noticeAlive(journal: GuestJournal, seen: EngineGuestView, noticed: Noticed): GuestJournal {
+  if (neverRan(journal, seen)) return journal;
+  const { now, bootId, sessionId, inside } = noticed;
   let next = journal;
-  if (next.running?.sessionId !== sessionId || next.starting) {
+  const entered = inside && next.running?.sessionId !== sessionId;
+  if (next.running?.bootId !== bootId || next.starting || entered) {
     const startSeq = Math.max(next.startSeq, next.starting?.startSeq ?? next.startSeq);
-    const running = { startedAt: seen.startedAt, sessionId };
+    // Nobody leaves a group while running, so what was seen once holds.
+    const before = next.running?.bootId === bootId ? next.running.sessionId : undefined;
+    const group = inside ? sessionId : before;
+    const running = { startedAt: seen.startedAt, bootId, ...(group === undefined ? {} : { sessionId: group }) };
     next = without({ ...next, startSeq, running, stoppedByOrder: false, rebooting: false }, 'starting');
+    if (entered && next.outside) next = without(next, 'outside', 'error');
   }
   const healthy = next.failures.count > 0 && now - (next.running?.startedAt ?? now) >= settledAfterMs;
   if (healthy) next = { ...next, failures: noFailures };
@@ -68,7 +93,7 @@ function noticeAlive(journal: GuestJournal, seen: EngineGuestView, { now, sessio
 }
 
 /** Errors of starting are over once the guest has run for a while; errors of a resize stay until it is ordered anew. */
-const isStartError = (journal: GuestJournal): boolean => journal.refused === undefined;
+const isStartError = (journal: GuestJournal): boolean => journal.refused === undefined && journal.outside === undefined;
 
 function noticeDown(journal: GuestJournal, order: GuestOrder | undefined, noticed: Noticed): GuestJournal {
   const { running, starting } = journal;
@@ -82,11 +107,15 @@ function ended(
   journal: GuestJournal,
   order: GuestOrder | undefined,
   startedAt: Instant,
-  { now, sessionId, exit }: Noticed,
+  { now, bootId, sessionId, killed, exit }: Noticed,
 ): GuestJournal {
-  const rebooted = journal.running !== undefined && journal.running.sessionId !== sessionId;
+  const { running } = journal;
+  const rebooted = running !== undefined && running.bootId !== bootId;
+  const grouped = running?.sessionId;
+  const leaseLost = !rebooted && grouped !== undefined && (killed || grouped !== sessionId);
   const told = exit && { reason: exit.reason, exitAt: exit.exitAt };
-  const known = rebooted ? { reason: 'host-reboot' as const, exitAt: now } : told;
+  const byKeeper = leaseLost ? { reason: 'lease-lost' as const, exitAt: exit?.exitAt ?? now } : told;
+  const known = rebooted ? { reason: 'host-reboot' as const, exitAt: now } : byKeeper;
   const last = known ?? { reason: 'unknown' as const, exitAt: now };
   const down = without({ ...journal, exit: last }, 'running', 'stopping');
   if (journal.stopping) {
@@ -94,7 +123,7 @@ function ended(
     const rebootSeq = reboot && order ? Math.max(order.rebootSeq, journal.rebootSeq) : journal.rebootSeq;
     return { ...down, stoppedByOrder: true, rebooting: reboot, rebootSeq };
   }
-  if (rebooted) return { ...down, failures: noFailures };
+  if (rebooted || leaseLost) return { ...down, failures: noFailures };
   if (last.reason === 'shutdown') return { ...down, failures: noFailures };
   return countFailure(down, last.exitAt - startedAt >= settledAfterMs, now);
 }
@@ -122,7 +151,9 @@ export function noteFailure(
     retryAt: now + backOffMs(count + 1),
     gaveUp,
   };
-  return { ...without(journal, 'starting'), failures, error: { ...error, errorAt: now } };
+  // A domain made for the lease's session may be there, and must not run before it was let in, whatever failed.
+  const kept = journal.starting?.sessionId === undefined ? without(journal, 'starting') : journal;
+  return { ...kept, failures, error: { ...error, errorAt: now } };
 }
 
 /** The journal that a new order begins, or the one there is. */

@@ -1,4 +1,5 @@
 /** What the agent saw when it looked: the input of its decision. */
+import type { LeaseReport } from '../model/assignment.ts';
 import type { HostSession } from '../model/host.ts';
 import type { Instant, Uuid } from '../model/resource.ts';
 
@@ -9,10 +10,28 @@ export interface EngineGuestView {
   readonly state: 'running' | 'paused' | 'shutoff' | 'crashed' | 'io-error';
   readonly startedAt: Instant;
   readonly generation: number;
+  /** The group of its process, as the kernel names it. */
+  readonly group?: string;
+  /** The kernel holds its process still: whatever asks it hangs. */
+  readonly frozen?: boolean;
+}
+
+/** What the host's keeper said when it was asked, as far as decisions need it. */
+export interface KeeperSight {
+  readonly lease: LeaseReport['state'];
+  /** Guests registered in this session. */
+  readonly entries: ReadonlyMap<Uuid, { readonly generation: number; readonly epoch: number }>;
+  /** Guests, and the highest generation of each that the keeper will never register. */
+  readonly gone: ReadonlyMap<Uuid, number>;
 }
 
 export interface HostView {
+  /** The last that is known; it is the keeper's while that answers. */
   readonly session: HostSession;
+  /** Absent: the keeper does not answer. */
+  readonly keeper?: KeeperSight;
+  /** Guests that the keeper sent away for want of a lease, and when to ask again if it says nothing before. */
+  readonly leaseRetryAt: ReadonlyMap<Uuid, Instant>;
   readonly guests: readonly EngineGuestView[];
   /** UUIDs of domains that are not ours. */
   readonly foreign: readonly Uuid[];

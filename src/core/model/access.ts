@@ -22,6 +22,8 @@ export interface InviteSpec {
   readonly expiresAt: Instant;
   /** Name the new host will have; absent: the host's own name. */
   readonly hostName?: string;
+  /** `host` when absent. */
+  readonly role?: 'host' | 'witness';
 }
 export interface InviteStatus {
   readonly usedAt?: Instant;

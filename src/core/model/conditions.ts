@@ -3,9 +3,10 @@
  * the document (and, for a guest, from its host) alone, and are set whenever it is written for another cause, so that
  * they never cause a write themselves.
  */
+import { eligibility } from '../ha/eligible.ts';
 import type { Guest, GuestObservation } from './guest.ts';
 import type { Host } from './host.ts';
-import { engineSilent } from './host.ts';
+import { engineSilent, isGone } from './host.ts';
 import type { Image } from './image.ts';
 import type { Network } from './network.ts';
 import type { Condition, Instant } from './resource.ts';
@@ -57,6 +58,7 @@ function guestFacts(guest: Guest, host: Host | undefined): readonly Fact[] {
   return [
     { type: 'Placed', ...isPlaced(guest, host) },
     { type: 'Ready', ...guestReady(guest, host) },
+    { type: 'HighlyAvailable', ...highlyAvailable(guest) },
     ...(pending ? [{ type: 'ResizePending', ...pending }] : []),
   ];
 }
@@ -72,6 +74,12 @@ function isPlaced({ spec, status }: Guest, host: Host | undefined): Said {
   return says('false', 'NoRoom', `No host can take it: ${firstOf(unplaced)}`);
 }
 
+function highlyAvailable(guest: Guest): Said {
+  const able = eligibility(guest);
+  if (able.ha) return says('true', 'FreshDisk', 'It starts on another host when its host is lost.');
+  return says('false', able.reason, `It starts on no other host when its host is lost: ${able.why}.`);
+}
+
 function guestReady(guest: Guest, host: Host | undefined): Said {
   const { state, reason } = guestState(guest, host);
   const { spec } = guest;
@@ -79,11 +87,20 @@ function guestReady(guest: Guest, host: Host | undefined): Said {
     case 'deleting':
       return says('false', 'Deleting', 'It is being deleted.');
     case 'unknown':
-      return says('unknown', 'HostSilent', `Nothing is heard from it: ${reason ?? 'its host is silent'}.`);
+      return says(
+        'unknown',
+        host && isGone(host) ? 'HostLost' : 'HostSilent',
+        `Nothing is heard from it: ${reason ?? 'its host is silent'}.`,
+      );
     case 'failed':
+      if (guest.status.exhausted) return says('false', 'GivenUp', `It failed: ${reason ?? 'too often'}.`);
       return says('false', guest.status.lost ? 'DiskLost' : 'Failed', `It failed: ${reason ?? 'nobody said why'}.`);
     case 'pending':
-      return says('false', 'Pending', 'It has no host yet.');
+      return says(
+        'false',
+        'Pending',
+        guest.status.recovery ? `It has no host: ${reason ?? ''}.` : 'It has no host yet.',
+      );
     case 'starting':
       return says('false', 'Starting', `It is on its way${reason === undefined ? '' : `: ${reason}`}.`);
     case 'stopping':
@@ -93,6 +110,8 @@ function guestReady(guest: Guest, host: Host | undefined): Said {
     case 'paused':
       if (guest.status.observed?.engine === 'io-error')
         return says('false', 'DiskError', 'It stands still at an error of its disk.');
+      if (guest.status.observed?.frozen === true)
+        return says('false', 'Frozen', 'It is frozen: its host hears no majority of the voters.');
       return whenDone(guest, 'Paused');
     case 'stopped':
       break;
@@ -150,10 +169,15 @@ function hostFacts(host: Host): readonly Fact[] {
 function reachable({ status }: Host): Said {
   if (status.state === 'online') return says('true', 'Reporting', 'It reports.');
   if (status.state === 'silent') return says('false', 'HostSilent', 'It is not heard from any more.');
+  if (status.state === 'lost') return says('false', 'HostLost', 'Its session is over: nothing runs there any more.');
+  if (status.state === 'fenced')
+    return says('false', 'HostFenced', 'It is off for certain, by a fence device or a word.');
   return says('unknown', 'NeverHeard', 'It has joined and was not heard from yet.');
 }
 
-function engineReady({ status }: Host): Said {
+function engineReady({ spec, status }: Host): Said {
+  if (spec.role === 'witness') return says('false', 'Witness', 'A witness runs no guests.');
+  if (isGone({ status })) return says('unknown', 'HostLost', 'The host is lost.');
   if (status.state === 'silent') return says('unknown', 'HostSilent', 'The host is silent.');
   if (status.state === 'invited') return says('unknown', 'NeverHeard', 'The host was not heard from yet.');
   const silent = status.problems.find((each) => each.startsWith(engineSilent));
@@ -167,6 +191,8 @@ function engineReady({ status }: Host): Said {
 
 function schedulable({ spec, status }: Host): Said {
   const { cordonReason } = spec;
+  if (spec.role === 'witness') return says('false', 'Witness', 'A witness takes no guests.');
+  if (isGone({ status })) return says('false', 'HostLost', 'Its session is over: nothing runs there any more.');
   if (spec.cordoned)
     return says('false', 'Cordoned', `It takes no new guests${cordonReason === undefined ? '' : `: ${cordonReason}`}.`);
   if (status.state === 'silent') return says('false', 'HostSilent', 'It is not heard from any more.');

@@ -106,6 +106,8 @@ export interface Placement {
   readonly epoch: number;
   readonly generation: number;
   readonly placedAt: Instant;
+  /** Every order since it was last seen off was one of a highly available guest: it can run nowhere but in its session's group. */
+  readonly ha?: true;
   /** Why here: the sentences that `explain` prints. */
   readonly reasons: readonly string[];
 }
@@ -118,7 +120,8 @@ export interface GuestAddress {
   readonly interface?: string;
 }
 
-export type ExitReason = 'shutdown' | 'destroyed' | 'crashed' | 'failed' | 'host-reboot' | 'unknown';
+/** `lease-lost`: its host's keeper killed it, because the session was over or a leader barred it there. */
+export type ExitReason = 'shutdown' | 'destroyed' | 'crashed' | 'failed' | 'host-reboot' | 'lease-lost' | 'unknown';
 
 /** What the host saw. Everything here was observed, with its time. */
 export interface GuestObservation {
@@ -161,6 +164,16 @@ export interface GuestObservation {
   };
 }
 
+/** `lost`: its host's session is over · `fail-back`: a preferred host fits again · `start`: a start that found a better host. */
+export interface Recovery {
+  /** Name of the host that it leaves. */
+  readonly from: string;
+  readonly why: 'lost' | 'fail-back' | 'start';
+  readonly sinceAt: Instant;
+  /** Another host is taken where one fits: it failed there. */
+  readonly notOn?: Uuid;
+}
+
 export interface GuestStatus {
   readonly state: GuestState;
   readonly stateAt: Instant;
@@ -170,6 +183,12 @@ export interface GuestStatus {
   readonly lastGeneration: number;
   /** When it was moved by recovery, newest last; at most 32. */
   readonly movedAt?: readonly Instant[];
+  /** When its host restarted it, newest last; at most 32. */
+  readonly restartedAt?: readonly Instant[];
+  /** It is to start anew elsewhere. Gone once it is placed. */
+  readonly recovery?: Recovery;
+  /** Why it is not started yet although it should be: a hold of the site, the barrier, its turn. */
+  readonly waits?: string;
   /** Given up after too many restarts or moves; `guest cleanup` ends it. */
   readonly exhausted?: { readonly what: 'restarts' | 'moves'; readonly exhaustedAt: Instant };
   /** Why it is nowhere: one sentence per host. */

@@ -116,6 +116,16 @@ export interface HostLoss {
   readonly evidence: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** A guest that moved away. */
+export interface Leaving {
+  readonly id: Uuid;
+  readonly name: string;
+  /** Of the order to remove it. */
+  readonly generation: number;
+  /** The session that it ran in is over: it may run elsewhere before this host has removed what is left. */
+  readonly over?: true;
+}
+
 export interface HostStatus {
   readonly keeper?: KeeperFacts;
   /** The last session that was declared over. */
@@ -142,9 +152,13 @@ export interface HostStatus {
   /** Generation of the assignment that the host has on disk. */
   readonly assignmentGeneration?: number;
   /** Guests that moved away; the host must still remove what it has of them, under these generations. */
-  readonly leaving?: readonly { readonly id: Uuid; readonly name: string; readonly generation: number }[];
+  readonly leaving?: readonly Leaving[];
   /** What stands in its way, as the agent says it (libvirt down, disk full …). */
   readonly problems: readonly string[];
 }
 
 export type Host = Resource<'host', HostSpec, HostStatus>;
+
+/** Nothing of its last session runs any more. */
+export const isGone = ({ status }: Pick<Host, 'status'>): boolean =>
+  status.state === 'lost' || status.state === 'fenced';

@@ -1,6 +1,6 @@
 import type { Actor, Invite, Token } from './access.ts';
 import type { Guest } from './guest.ts';
-import type { LeaseProfile } from '../ha/types.ts';
+import type { LeaseProfile, VoterList } from '../ha/types.ts';
 import type { Host } from './host.ts';
 import type { Image } from './image.ts';
 import type { Network } from './network.ts';
@@ -27,7 +27,16 @@ export interface SiteFacts {
   /** No recovery while it stands (network work); `site release` ends it. */
   readonly hold?: { readonly reason: string; readonly who: string; readonly heldAt: Instant };
   /** The first voter list was handed out: from then on only the voters themselves change it. */
-  readonly voters?: { readonly begunAt: Instant };
+  readonly voters?: {
+    readonly begunAt: Instant;
+    /** The last list that this database heard of, so that a controller knows whom to ask. */
+    readonly list?: VoterList;
+    /** What people wished beside what the site proposes by itself. */
+    readonly added?: readonly Uuid[];
+    readonly removed?: readonly Uuid[];
+  };
+  /** Guests with locks on shared storage are killed so long after the lease lapsed; 5 when absent, 0: at once. */
+  readonly lapseGraceSeconds?: number;
   /** What happens to guests of a host that is powered off or rebooted in order; `wait` when absent. */
   readonly onHostLeave?: 'stop' | 'migrate' | 'wait';
   /** Set by a restore: nothing that this state does not know is destroyed until a person has reviewed it. */

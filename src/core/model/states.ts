@@ -1,3 +1,4 @@
+import { eligibility } from '../ha/eligible.ts';
 import type { Guest, GuestState } from './guest.ts';
 import type { Host } from './host.ts';
 
@@ -121,32 +122,81 @@ export function guestState(guest: Guest, host: Host | undefined): { state: Guest
   const { placement, observed } = guest.status;
   if (guest.deletionAt !== undefined) return { state: 'deleting' };
   if (guest.status.lost) return { state: 'failed', reason: `its disk was lost with host ${guest.status.lost.host}` };
-  if (!placement) return guest.spec.power === 'on' ? { state: 'pending', reason: 'no host yet' } : { state: 'stopped' };
+  if (!placement) return whenNowhere(guest);
   if (!host || host.status.state !== 'online')
-    return { state: 'unknown', reason: `host ${host?.name ?? placement.hostId} is silent` };
-  if (!observed) return guest.spec.power === 'on' ? { state: 'starting', reason: 'order sent' } : { state: 'stopped' };
-  if (observed.engine === 'running') return guest.spec.power === 'on' ? { state: 'running' } : { state: 'stopping' };
+    return { state: 'unknown', reason: host ? hostAway(guest, host) : `host ${placement.hostId} is silent` };
+  if (!observed) return wantsOn(guest) ? { state: 'starting', reason: waits(guest) ?? 'order sent' } : whenDown(guest);
+  if (observed.frozen === true && (observed.engine === 'running' || observed.engine === 'paused'))
+    return { state: wantsOn(guest) ? 'paused' : 'stopping', reason: 'frozen: its host hears no majority' };
+  if (observed.engine === 'running')
+    return wantsOn(guest) ? { state: 'running' } : { state: 'stopping', ...why(guest) };
   if (observed.engine === 'paused') return whenPaused(guest);
   if (observed.engine === 'io-error') return { state: 'paused', reason: 'stopped at a disk error' };
   return whenDown(guest);
 }
 
+/** It should run where it is: nobody stopped it, it was not given up, and it does not go back to another host. */
+export function wantsOn({ spec, status }: Guest): boolean {
+  return spec.power === 'on' && !status.exhausted && status.recovery?.why !== 'fail-back';
+}
+
+function waits({ status }: Guest): string | undefined {
+  return status.waits === undefined ? undefined : `waits: ${status.waits}`;
+}
+
+/** Why it is stopped although its power is to be on. */
+function why({ spec, status }: Guest): { reason?: string } {
+  if (spec.power === 'off') return {};
+  if (status.exhausted) return { reason: givenUp(status.exhausted.what) };
+  return { reason: 'goes back to a host that it prefers' };
+}
+
+const givenUp = (what: 'restarts' | 'moves'): string =>
+  `given up after too many ${what}; "virga guest cleanup" ends that`;
+
+function whenNowhere(guest: Guest): { state: GuestState; reason?: string } {
+  const { recovery, exhausted } = guest.status;
+  if (guest.spec.power === 'off') return { state: 'stopped' };
+  if (exhausted) return { state: 'failed', reason: givenUp(exhausted.what) };
+  if (!recovery) return { state: 'pending', reason: 'no host yet' };
+  return recovery.why === 'lost'
+    ? { state: 'pending', reason: `host ${recovery.from} is lost, no other yet` }
+    : { state: 'pending', reason: `leaves host ${recovery.from}, no other yet` };
+}
+
+/** Nothing is heard from its host: what that means for the guest. */
+function hostAway(guest: Guest, { name, status }: Host): string {
+  if (status.state === 'silent') return `host ${name} is silent`;
+  if (status.state !== 'lost' && status.state !== 'fenced') return `host ${name} was not heard from yet`;
+  const is = `host ${name} is ${status.state}`;
+  if (guest.status.waits !== undefined) return `${is}; it waits: ${guest.status.waits}`;
+  const able = eligibility(guest);
+  if (able.ha) return guest.spec.held ? `${is}; it is held` : `${is}; it may have run outside its lease there`;
+  const bound = able.reason === 'KeepDisk' || able.reason === 'Adopted';
+  return `${is}; ${bound ? 'its disk is there' : 'it is not highly available'}`;
+}
+
 /** A guest that nobody wants paused is on its way: libvirt starts every guest paused, and its host resumes it. */
-function whenPaused({ spec }: Guest): { state: GuestState; reason?: string } {
-  if (spec.power === 'off') return { state: 'stopping' };
+function whenPaused(guest: Guest): { state: GuestState; reason?: string } {
+  const { spec } = guest;
+  if (!wantsOn(guest)) return { state: 'stopping', ...why(guest) };
   return spec.paused || spec.held ? { state: 'paused' } : { state: 'starting' };
 }
 
 function whenDown(guest: Guest): { state: GuestState; reason?: string } {
-  const { observed } = guest.status;
+  const { observed, exhausted } = guest.status;
   if (guest.spec.power === 'off') return { state: 'stopped' };
+  if (exhausted) return { state: 'failed', reason: givenUp(exhausted.what) };
+  if (!wantsOn(guest)) return { state: 'starting', ...why(guest) };
+  const waiting = waits(guest);
+  if (waiting !== undefined) return { state: 'starting', reason: waiting };
   if (observed?.error?.gaveUp) return { state: 'failed', reason: observed.error.message };
   const asked = guest.spec.startSeq > (observed?.startSeq ?? -1);
   if (asked) return { state: 'starting', ...(observed?.preparing ? { reason: observed.preparing.what } : {}) };
   const exit = observed?.exit?.reason;
   if (exit === 'shutdown' && guest.spec.restart !== 'always')
     return { state: 'stopped', reason: 'powered off from inside' };
-  if (guest.spec.restart === 'never' && exit !== undefined && exit !== 'host-reboot')
+  if (guest.spec.restart === 'never' && exit !== undefined && !['host-reboot', 'lease-lost'].includes(exit))
     return exit === 'shutdown' || exit === 'destroyed'
       ? { state: 'stopped', reason: exit }
       : { state: 'failed', reason: exit };

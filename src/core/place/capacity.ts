@@ -26,27 +26,34 @@ export function promisable(host: Host): Resources | undefined {
  * while they run. `but` is left out (a guest that is being placed anew).
  */
 export function promised(snapshot: Snapshot, host: Host, but?: Uuid): Resources {
-  let cpus = 0;
-  let memoryMiB = 0;
-  let diskMiB = 0;
-  for (const guest of snapshot.guestsOn(host.id)) {
-    if (guest.id === but) continue;
-    cpus += guest.spec.cpus;
-    memoryMiB += guest.spec.memoryMiB;
-    diskMiB += guest.spec.diskMiB;
-  }
+  const sum = { cpus: 0, memoryMiB: 0, diskMiB: 0 };
+  for (const guest of snapshot.guestsOn(host.id)) if (guest.id !== but) add(sum, guest.spec);
+  return withOthers(snapshot, host, sum);
+}
+
+type Sum = { -readonly [K in keyof Resources]: Resources[K] };
+
+function add(sum: Sum, { cpus, memoryMiB, diskMiB }: Resources): void {
+  sum.cpus += cpus;
+  sum.memoryMiB += memoryMiB;
+  sum.diskMiB += diskMiB;
+}
+
+/** What runs on the host beside our guests. */
+function withOthers(snapshot: Snapshot, host: Host, { cpus, memoryMiB, diskMiB }: Sum): Resources {
   const ours = (id: Uuid): boolean => snapshot.get('guest', id)?.status.placement?.hostId === host.id;
+  let [cpuSum, memorySum] = [cpus, memoryMiB];
   for (const domain of host.status.foreign) {
     if (!(domain.running || domain.autostart) || ours(domain.uuid)) continue;
-    cpus += domain.cpus;
-    memoryMiB += domain.memoryMiB;
+    cpuSum += domain.cpus;
+    memorySum += domain.memoryMiB;
   }
   for (const stray of host.status.strays) {
     if (!stray.running || ours(stray.id)) continue;
-    cpus += stray.cpus;
-    memoryMiB += stray.memoryMiB;
+    cpuSum += stray.cpus;
+    memorySum += stray.memoryMiB;
   }
-  return { cpus, memoryMiB, diskMiB };
+  return { cpus: cpuSum, memoryMiB: memorySum, diskMiB };
 }
 
 /** One host in a round of placements: what it may promise, and what is promised so far. */
@@ -57,10 +64,33 @@ export interface Slot {
   cpus: number;
   memoryMiB: number;
   diskMiB: number;
+  /** Guests that are on their way there. */
+  starting: number;
   /** Rises when something is promised, so that older scores are known to be old. */
   version: number;
 }
 
-export function slotOf(snapshot: Snapshot, host: Host, but?: Uuid): Slot {
-  return { host, total: promisable(host), ...promised(snapshot, host, but), version: 0 };
+/** `starting`: guests that are on their way there. */
+export function slotOf(snapshot: Snapshot, host: Host, but?: Uuid, starting = 0): Slot {
+  return { host, total: promisable(host), ...promised(snapshot, host, but), starting, version: 0 };
+}
+
+/** The slots of many hosts: one pass over all guests is far cheaper than one walk per host. */
+export function slotsOf(
+  snapshot: Snapshot,
+  hosts: readonly Host[],
+  but?: Uuid,
+  starting?: ReadonlyMap<Uuid, number>,
+): readonly Slot[] {
+  const slots = new Map(
+    hosts.map((host) => {
+      const slot = { host, total: promisable(host), cpus: 0, memoryMiB: 0, diskMiB: 0, version: 0 };
+      return [host.id, { ...slot, starting: starting?.get(host.id) ?? 0 }] as const;
+    }),
+  );
+  for (const { id, spec, status } of snapshot.all('guest')) {
+    const slot = status.placement && slots.get(status.placement.hostId);
+    if (slot && id !== but) add(slot, spec);
+  }
+  return [...slots.values()].map((slot) => Object.assign(slot, withOthers(snapshot, slot.host, slot)));
 }

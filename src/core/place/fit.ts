@@ -1,8 +1,10 @@
+import { isHa } from '../ha/eligible.ts';
 import type { Guest, GuestSpec } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
 import type { Network } from '../model/network.ts';
 import type { Uuid } from '../model/resource.ts';
 import type { Snapshot } from '../model/snapshot.ts';
+import { count } from '../util.ts';
 import type { Slot } from './capacity.ts';
 
 /** What placement looks at in a guest; guests of one shape fit the same hosts. */
@@ -16,6 +18,12 @@ export interface Shape {
   readonly networks: readonly NetworkNeed[];
   /** The guest itself, when it is placed anew: a host that still removes its old copy does not fit. */
   readonly guestId?: Uuid | undefined;
+  /** Highly available: only where a keeper answers. */
+  readonly ha?: boolean | undefined;
+  /** Best first; taken before any other that fits. */
+  readonly preferred?: readonly Uuid[] | undefined;
+  /** A host where so many guests are on their way takes no more. */
+  readonly startsAtOnce?: number | undefined;
   /** Not there (it failed there just now). */
   readonly notOn?: Uuid | undefined;
 }
@@ -61,18 +69,27 @@ export function shapeOf(snapshot: Snapshot, guest: Guest): Shape {
       spec.nics.map((nic) => nic.networkId),
     ),
     guestId: guest.id,
+    ha: isHa(guest),
+    preferred: spec.preferredHosts,
   };
 }
 
 /** Undefined: the host can take one more guest of this shape. The first reason that holds is the one that is said. */
 export function misfit(slot: Slot, shape: Shape): Misfit | undefined {
-  return standing(slot.host, shape) ?? engine(slot.host, shape) ?? reach(slot.host, shape) ?? room(slot, shape);
+  return (
+    standing(slot.host, shape) ??
+    engine(slot.host, shape) ??
+    reach(slot.host, shape) ??
+    room(slot, shape) ??
+    turn(slot, shape)
+  );
 }
 
 function standing(host: Host, shape: Shape): Misfit | undefined {
   if (shape.hostId !== undefined && shape.hostId !== host.id) return plain('pinned to another host');
+  if (host.spec.role === 'witness') return plain('a witness, which takes no guests');
   if (host.status.state === 'invited') return plain('not heard from yet');
-  if (host.status.state !== 'online') return plain('silent');
+  if (host.status.state !== 'online') return plain(host.status.state);
   if (host.spec.cordoned) {
     const { cordonReason } = host.spec;
     return { why: 'cordoned', sentence: cordonReason === undefined ? 'cordoned' : `cordoned (${cordonReason})` };
@@ -84,6 +101,7 @@ function standing(host: Host, shape: Shape): Misfit | undefined {
 }
 
 function engine(host: Host, shape: Shape): Misfit | undefined {
+  if (shape.ha === true && !host.status.keeper) return plain('its keeper does not answer');
   const facts = host.status.engine;
   const { arch, type, firmware, cpuModel } = shape.machine;
   if (!facts) return plain('its engine does not answer');
@@ -116,6 +134,11 @@ function room(slot: Slot, shape: Shape): Misfit | undefined {
   if (slot.diskMiB + shape.diskMiB > total.diskMiB)
     return lacking('disk', shape.diskMiB, total.diskMiB - slot.diskMiB, ' MiB');
   return undefined;
+}
+
+function turn({ starting }: Slot, { startsAtOnce }: Shape): Misfit | undefined {
+  if (startsAtOnce === undefined || starting < startsAtOnce) return undefined;
+  return plain(`${count(startsAtOnce, 'guest')} start there already`);
 }
 
 function lacking(what: string, needed: number, free: number, unit: string): Misfit {

@@ -3,7 +3,7 @@ import type { Uuid } from '../model/resource.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import { byName, count } from '../util.ts';
 import type { Slot } from './capacity.ts';
-import { slotOf } from './capacity.ts';
+import { slotsOf } from './capacity.ts';
 import type { Shape } from './fit.ts';
 import { misfit } from './fit.ts';
 import { Heap } from './heap.ts';
@@ -45,14 +45,24 @@ interface Group {
  */
 export class Placer {
   readonly #slots: readonly Slot[];
+  readonly #byId: ReadonlyMap<Uuid, Slot>;
   readonly #groups = new Map<string, Group>();
   /** Guests that some host still removes: only for these the shape is the guest's own. */
   readonly #leaving = new Set<Uuid>();
   #placements = 0;
 
-  /** `but`: a guest whose own promise is not counted, because it is placed anew. */
-  constructor(snapshot: Snapshot, but?: Uuid, hosts: Iterable<Host> = snapshot.all('host')) {
-    this.#slots = [...hosts].toSorted(byName).map((host) => slotOf(snapshot, host, but));
+  /**
+   * `but`: a guest whose own promise is not counted, because it is placed anew. `starting`: host → guests on their way
+   * there, for shapes with a bound on them.
+   */
+  constructor(
+    snapshot: Snapshot,
+    but?: Uuid,
+    hosts: Iterable<Host> = snapshot.all('host'),
+    starting?: ReadonlyMap<Uuid, number>,
+  ) {
+    this.#slots = slotsOf(snapshot, [...hosts].toSorted(byName), but, starting);
+    this.#byId = new Map(this.#slots.map((slot) => [slot.host.id, slot] as const));
     for (const { host } of this.#slots) for (const each of host.status.leaving ?? []) this.#leaving.add(each.id);
   }
 
@@ -62,14 +72,26 @@ export class Placer {
 
   /** Undefined: no host fits; `refusal` says why. */
   place(shape: Shape): Place | undefined {
+    const wanted = this.#preferred(shape);
+    if (wanted) return this.#take(wanted, shape, [`${wanted.host.name} is preferred: ${figures(wanted, shape)}`]);
     const group = this.#group(shape);
     const best = this.#best(group, shape);
-    if (!best) return undefined;
-    const { slot } = best;
-    const reasons = whyHere(slot, shape, group);
+    return best && this.#take(best.slot, shape, whyHere(best.slot, shape, group));
+  }
+
+  #preferred(shape: Shape): Slot | undefined {
+    for (const id of shape.preferred ?? []) {
+      const slot = this.#byId.get(id);
+      if (slot && !misfit(slot, shape)) return slot;
+    }
+    return undefined;
+  }
+
+  #take(slot: Slot, shape: Shape, reasons: readonly string[]): Place {
     slot.cpus += shape.cpus;
     slot.memoryMiB += shape.memoryMiB;
     slot.diskMiB += shape.diskMiB;
+    slot.starting += 1;
     slot.version += 1;
     this.#placements += 1;
     return { host: slot.host, reasons };
@@ -132,14 +154,17 @@ export class Placer {
 }
 
 function whyHere(slot: Slot, shape: Shape, group: Group): readonly string[] {
-  const { cpu, memory } = loadAfter(slot, shape);
-  const figures = `with it ${percent(memory)} of memory and ${percent(cpu)} of CPUs are promised`;
   const first =
     shape.hostId === undefined
-      ? `${slot.host.name} is the least loaded of ${count(group.heap.size, 'host')} that fit: ${figures}`
-      : `pinned to ${slot.host.name}: ${figures}`;
+      ? `${slot.host.name} is the least loaded of ${count(group.heap.size, 'host')} that fit: ${figures(slot, shape)}`
+      : `pinned to ${slot.host.name}: ${figures(slot, shape)}`;
   if (shape.hostId !== undefined || group.misfits.size === 0) return [first];
   return [first, `the others do not fit: ${listed(group.misfits)}`];
+}
+
+function figures(slot: Slot, shape: Shape): string {
+  const { cpu, memory } = loadAfter(slot, shape);
+  return `with it ${percent(memory)} of memory and ${percent(cpu)} of CPUs are promised`;
 }
 
 function percent(fraction: number): string {
@@ -163,6 +188,8 @@ function keyOf(shape: Shape, guestId: Uuid | undefined): string {
     cpuModel,
     shape.hostId,
     shape.notOn,
+    shape.ha === true,
+    shape.startsAtOnce,
     guestId,
     networks,
   ]);

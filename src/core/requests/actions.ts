@@ -6,10 +6,11 @@ import type { Host } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
 import type { GuestAction } from '../model/states.ts';
 import { guestState } from '../model/states.ts';
-import { without } from '../util.ts';
+import { same, without } from '../util.ts';
 import { checkFreeName, checkReason, checkText, invalid, limits, mergeLabels } from './check.ts';
 import { checkGrace } from './guest-spec.ts';
 import type { GuestChange } from './inputs.ts';
+import { recoveryFrom } from './recovery-input.ts';
 import { resolve } from './resolve.ts';
 import type { EventDetails, RequestResult } from './result.ts';
 import { Draft, legal, mayChange, notUnderReview, nothing } from './result.ts';
@@ -57,7 +58,7 @@ export function stopGuest(snapshot: Snapshot, ref: string, input: StopInput, con
     paused: false,
     ...(grace === undefined || grace === spec.graceSeconds ? {} : { stopGraceSeconds: grace }),
   };
-  return write(snapshot, reorder(guest, next), context, {
+  return write(snapshot, reorder(guest, next, snapshot.site.epoch), context, {
     type: 'guest.stop',
     message: grace === 0 ? `${guest.name} is stopped at once` : `${guest.name} is asked to stop`,
     evidence: { graceSeconds: grace ?? spec.graceSeconds },
@@ -68,7 +69,7 @@ export function rebootGuest(snapshot: Snapshot, ref: string, context: RequestCon
   const guest = actOn(snapshot, ref, 'reboot', context);
   const { spec } = guest;
   if (spec.rebootSeq > (guest.status.observed?.rebootSeq ?? 0)) return nothing();
-  return write(snapshot, reorder(guest, { ...spec, rebootSeq: spec.rebootSeq + 1 }), context, {
+  return write(snapshot, reorder(guest, { ...spec, rebootSeq: spec.rebootSeq + 1 }, snapshot.site.epoch), context, {
     type: 'guest.reboot',
     message: `${guest.name} is rebooted`,
   });
@@ -77,7 +78,7 @@ export function rebootGuest(snapshot: Snapshot, ref: string, context: RequestCon
 export function pauseGuest(snapshot: Snapshot, ref: string, context: RequestContext): RequestResult {
   const guest = actOn(snapshot, ref, 'pause', context);
   if (guest.spec.paused) return nothing();
-  return write(snapshot, reorder(guest, { ...guest.spec, paused: true }), context, {
+  return write(snapshot, reorder(guest, { ...guest.spec, paused: true }, snapshot.site.epoch), context, {
     type: 'guest.pause',
     message: `${guest.name} is paused`,
   });
@@ -86,7 +87,7 @@ export function pauseGuest(snapshot: Snapshot, ref: string, context: RequestCont
 export function resumeGuest(snapshot: Snapshot, ref: string, context: RequestContext): RequestResult {
   const guest = actOn(snapshot, ref, 'resume', context);
   if (!guest.spec.paused) return nothing();
-  return write(snapshot, reorder(guest, { ...guest.spec, paused: false }), context, {
+  return write(snapshot, reorder(guest, { ...guest.spec, paused: false }, snapshot.site.epoch), context, {
     type: 'guest.resume',
     message: `${guest.name} is resumed`,
   });
@@ -110,7 +111,7 @@ export function rebuildGuest(snapshot: Snapshot, ref: string, context: RequestCo
     ...(status.lost ? { snapshots: [] } : {}),
   };
   const found = { ...guest, status: without(status, 'lost') };
-  return write(snapshot, reorder(found, next), context, {
+  return write(snapshot, reorder(found, next, snapshot.site.epoch), context, {
     type: 'guest.rebuild',
     message: `${guest.name} goes back to its image`,
   });
@@ -128,7 +129,7 @@ export function deleteGuest(snapshot: Snapshot, ref: string, context: RequestCon
     draft.event(guest, { type: 'guest.deleted', message: `${guest.name} was deleted; it was on no host` });
     return draft.finish();
   }
-  return write(snapshot, nextOrder({ ...guest, deletionAt: context.now }), context, {
+  return write(snapshot, nextOrder({ ...guest, deletionAt: context.now }, snapshot.site.epoch), context, {
     type: 'guest.delete',
     message: `${guest.name} is to be deleted`,
   });
@@ -145,22 +146,27 @@ export function holdGuest(
   if (reason === '') throw invalid('a hold needs a reason');
   checkText('the reason', reason, limits.reason);
   if (guest.spec.held) return nothing();
-  return write(snapshot, reorder(guest, { ...guest.spec, held: { reason, heldAt: context.now } }), context, {
-    type: 'guest.hold',
-    message: `${guest.name} is held as it is: ${reason}`,
-  });
+  return write(
+    snapshot,
+    reorder(guest, { ...guest.spec, held: { reason, heldAt: context.now } }, snapshot.site.epoch),
+    context,
+    {
+      type: 'guest.hold',
+      message: `${guest.name} is held as it is: ${reason}`,
+    },
+  );
 }
 
 export function unholdGuest(snapshot: Snapshot, ref: string, context: RequestContext): RequestResult {
   const guest = actOn(snapshot, ref, 'unhold', context);
   if (!guest.spec.held) return nothing();
-  return write(snapshot, reorder(guest, without(guest.spec, 'held')), context, {
+  return write(snapshot, reorder(guest, without(guest.spec, 'held'), snapshot.site.epoch), context, {
     type: 'guest.unhold',
     message: `${guest.name} is no longer held`,
   });
 }
 
-/** Labels need no new order; the name, the restart policy and the grace time do. */
+/** Labels and the order of recovery need no new order; the name, the restart policy, the grace time and `ha` do. */
 export function changeGuest(
   snapshot: Snapshot,
   ref: string,
@@ -180,12 +186,21 @@ export function changeGuest(
   const restart = input.restart ?? guest.spec.restart;
   const graceSeconds = checkGrace(input.graceSeconds ?? guest.spec.graceSeconds);
   const labels = mergeLabels(guest.labels, input.labels);
-  const ordered = name !== guest.name || restart !== guest.spec.restart || graceSeconds !== guest.spec.graceSeconds;
+  const spec = recoveryFrom<GuestSpec>(snapshot, { ...guest.spec, restart, graceSeconds }, input);
   const changed = { ...guest, name, labels };
-  if (!ordered && labelsEqual(labels, guest.labels)) return nothing();
-  const next = ordered ? reorder(changed, { ...guest.spec, restart, graceSeconds }) : changed;
+  const respecified = !same(spec, guest.spec);
+  const ordered = name !== guest.name || tellsHost(guest.spec, spec);
+  if (!ordered && !respecified && labelsEqual(labels, guest.labels)) return nothing();
+  const next = ordered
+    ? reorder(changed, spec, snapshot.site.epoch)
+    : { ...changed, spec, generation: respecified ? guest.generation + 1 : guest.generation };
   const message = name === guest.name ? `${name} was changed` : `${guest.name} is now called ${name}`;
   return write(snapshot, next, context, { type: 'guest.changed', message });
+}
+
+/** Who is recovered first, and where to, is no matter of the host. */
+function tellsHost(old: GuestSpec, next: GuestSpec): boolean {
+  return old.restart !== next.restart || old.graceSeconds !== next.graceSeconds || old.ha !== next.ha;
 }
 
 export function labelsEqual(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {

@@ -102,7 +102,7 @@ export function releaseGuest(snapshot: Snapshot, ref: string, context: RequestCo
   if (known.spec.releasing === true) return nothing();
   const guest = actOn(snapshot, ref, 'release', context);
   if (!guest.spec.adopted) throw invalid(`${guest.name} was made by Virga, not adopted: delete it instead`);
-  return write(snapshot, reorder(guest, { ...guest.spec, releasing: true }), context, {
+  return write(snapshot, reorder(guest, { ...guest.spec, releasing: true }, snapshot.site.epoch), context, {
     type: 'guest.release',
     message: `${guest.name} is given back`,
   });

@@ -8,6 +8,7 @@ import { chooseMachine } from '../place/machine.ts';
 import { utf8Bytes } from '../util.ts';
 import { checkText, checkWhole, invalid, limits } from './check.ts';
 import type { RunGuestInput } from './inputs.ts';
+import { recoveryFrom } from './recovery-input.ts';
 import { resolve } from './resolve.ts';
 
 export const guestDefaults = { cpus: 1, memoryMiB: 512, graceSeconds: 30 } as const;
@@ -36,23 +37,27 @@ export function planGuest(snapshot: Snapshot, input: RunGuestInput): GuestPlan {
     networks,
     fixed: fixedAddresses(networks, input.addresses),
     host,
-    spec: {
-      image: { id: image.id, sha512: image.status.stored.sha512, format: image.spec.format },
-      ...sizes,
-      diskMode: input.diskMode ?? 'keep',
-      ...(userData === undefined ? {} : { userData }),
-      sshKeys: checkKeys(input.sshKeys ?? []),
-      restart: input.restart ?? 'on-failure',
-      ...(host ? { hostId: host.id } : {}),
-      power: 'on',
-      paused: false,
-      graceSeconds: checkGrace(input.graceSeconds ?? guestDefaults.graceSeconds),
-      startSeq: 1,
-      rebootSeq: 0,
-      rebuildSeq: 0,
-      snapshots: [],
-      machine,
-    },
+    spec: recoveryFrom<GuestPlan['spec']>(
+      snapshot,
+      {
+        image: { id: image.id, sha512: image.status.stored.sha512, format: image.spec.format },
+        ...sizes,
+        diskMode: input.diskMode ?? 'keep',
+        ...(userData === undefined ? {} : { userData }),
+        sshKeys: checkKeys(input.sshKeys ?? []),
+        restart: input.restart ?? 'on-failure',
+        ...(host ? { hostId: host.id } : {}),
+        power: 'on',
+        paused: false,
+        graceSeconds: checkGrace(input.graceSeconds ?? guestDefaults.graceSeconds),
+        startSeq: 1,
+        rebootSeq: 0,
+        rebuildSeq: 0,
+        snapshots: [],
+        machine,
+      },
+      input,
+    ),
   };
 }
 
@@ -146,7 +151,7 @@ function checkKeys(keys: readonly string[]): readonly string[] {
 }
 
 function machineFor(snapshot: Snapshot, host: Host | undefined, input: RunGuestInput): GuestSpec['machine'] {
-  const hosts = host ? [host] : [...snapshot.all('host')];
+  const hosts = host ? [host] : [...snapshot.all('host')].filter((each) => each.spec.role !== 'witness');
   if (hosts.length === 0) throw new VirgaError('no_hosts');
   const { machineType: type, firmware, cpuModel } = input;
   for (const [what, value] of Object.entries({ 'the machine type': type, 'the CPU model': cpuModel }))

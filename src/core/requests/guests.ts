@@ -1,3 +1,4 @@
+import { isHa } from '../ha/eligible.ts';
 import { VirgaError } from '../errors.ts';
 import { placed, described } from '../guest-orders.ts';
 import type { Guest } from '../model/guest.ts';
@@ -92,8 +93,15 @@ class Maker {
     this.#placer = new Placer(snapshot);
     this.#addresses = new Addresses(snapshot, context.uuid);
     const { spec, networks } = plan;
+    const { cpus, memoryMiB, diskMiB, machine, hostId, preferredHosts } = spec;
     this.#shape = {
-      ...spec,
+      cpus,
+      memoryMiB,
+      diskMiB,
+      machine,
+      hostId,
+      ha: isHa({ spec: { ...spec, nics: [] } }),
+      preferred: preferredHosts,
       networks: networkNeeds(
         snapshot,
         networks.map((network) => network.id),

@@ -1,10 +1,11 @@
 import { VirgaError } from '../errors.ts';
 import type { Invite } from '../model/access.ts';
-import type { Host, HostSpec, HostStatus } from '../model/host.ts';
+import type { Host, HostSpec, HostStatus, KeeperFacts } from '../model/host.ts';
 import type { Instant, Uuid } from '../model/resource.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
 import { same } from '../util.ts';
 import { checkFreeName, checkReason, checkText, checkWhole, invalid, limits, mergeLabels, newMeta } from './check.ts';
+import { fenceDevices } from './fence-input.ts';
 import type { HostChange } from './inputs.ts';
 import { resolve } from './resolve.ts';
 import type { RequestResult } from './result.ts';
@@ -28,6 +29,8 @@ export interface JoinFacts {
   readonly agentVersion: string;
   readonly protocol: number;
   readonly certificate: NonNullable<HostStatus['certificate']>;
+  /** A witness says itself what a host's agent reports later. */
+  readonly keeper?: KeeperFacts | undefined;
 }
 
 /** The invitation that this secret belongs to, and the name the host will have. Before a certificate is made. */
@@ -60,7 +63,7 @@ export function joinHost(snapshot: Snapshot, facts: JoinFacts, context: RequestC
     owner: invite.owner,
     community: invite.community,
     kind: 'host',
-    spec: hostDefaults,
+    spec: invite.spec.role === 'witness' ? { ...hostDefaults, role: 'witness' } : hostDefaults,
     status: {
       state: 'invited',
       stateAt: context.now,
@@ -71,6 +74,7 @@ export function joinHost(snapshot: Snapshot, facts: JoinFacts, context: RequestC
       strays: [],
       images: [],
       certificate,
+      ...(facts.keeper ? { keeper: facts.keeper } : {}),
       problems: [],
     },
   };
@@ -97,6 +101,26 @@ export function renewHost(
   const draft = new Draft(context);
   draft.put({ ...host, status: { ...host.status, certificate } });
   draft.event(host, { type: 'host.renewed', message: `${host.name} got a new certificate` });
+  return draft.finish();
+}
+
+/** Where a witness hears beats now, or its new disk; a host's agent reports these. Nothing when that is known. */
+export function noteKeeper(
+  snapshot: Snapshot,
+  hostId: Uuid,
+  keeper: KeeperFacts,
+  context: RequestContext,
+): RequestResult {
+  const host = snapshot.get('host', hostId);
+  if (!host) throw new VirgaError('certificate_refused', { detail: 'the host is not, or no longer, of this site' });
+  if (same(host.status.keeper, keeper)) return nothing();
+  const draft = new Draft(context);
+  draft.put({ ...host, status: { ...host.status, keeper } });
+  draft.event(host, {
+    type: 'host.keeper',
+    message: `the keeper of ${host.name} hears beats at ${keeper.addresses.join(' and ')}`,
+    evidence: { diskId: keeper.diskId },
+  });
   return draft.finish();
 }
 
@@ -145,7 +169,10 @@ function changedSpec(old: HostSpec, input: HostChange): HostSpec {
     if (!(value >= least && value <= most))
       throw invalid(`the overcommit of ${name} must be from ${least} to ${most}, not ${value}`);
   const capacity = changedCapacity(old.capacity, input.capacity);
+  const fence = input.fence === undefined ? old.fence : fenceDevices(input.fence);
   return {
+    ...(old.role === undefined ? {} : { role: old.role }),
+    ...(fence && fence.length > 0 ? { fence } : {}),
     cordoned,
     ...(cordonReason === undefined ? {} : { cordonReason }),
     reserved,

@@ -8,7 +8,7 @@ import type { AddressRange, NetworkMode } from '../model/network.ts';
 import type { Role } from '../model/access.ts';
 
 /** `undefined` fields take the defaults documented in the API reference. */
-export interface RunGuestInput {
+export interface RunGuestInput extends RecoveryInput {
   /** Name, or stem of the names with `count`. Absent: the image's name and the lowest free number. */
   name?: string | undefined;
   image: string;
@@ -38,6 +38,21 @@ export interface RunGuestInput {
   machineType?: string | undefined;
   cpuModel?: string | undefined;
   origin?: string | undefined;
+}
+
+/** What a person may say of recovery, on creation and later. */
+export interface RecoveryInput {
+  /** `on`: where its disk allows it, which is usual. */
+  ha?: 'on' | 'off' | undefined;
+  /** 0 to 100; 50 is usual. */
+  priority?: number | undefined;
+  /** Names or ids, best first; an empty list takes the preference away. At most 16. */
+  preferredHosts?: readonly string[] | undefined;
+  failBack?: boolean | undefined;
+  /** What is left out takes the usual value; an empty object takes all limits back to the usual ones. */
+  limits?:
+    | { restarts?: number | undefined; moves?: number | undefined; windowSeconds?: number | undefined }
+    | undefined;
 }
 
 export interface ResizeInput {
@@ -80,6 +95,8 @@ export interface ImageInput {
 }
 
 export interface HostChange {
+  /** In the order in which they are tried; all that there are. */
+  fence?: readonly FenceDeviceInput[] | undefined;
   cordoned?: boolean | undefined;
   cordonReason?: string | undefined;
   reserved?: { cpus?: number | undefined; memoryMiB?: number | undefined; diskMiB?: number | undefined } | undefined;
@@ -93,7 +110,7 @@ export interface HostChange {
 }
 
 /** Changes that need no action of their own. */
-export interface GuestChange {
+export interface GuestChange extends RecoveryInput {
   labels?: Readonly<Record<string, string | null>> | undefined;
   restart?: RestartPolicy | undefined;
   graceSeconds?: number | undefined;
@@ -108,9 +125,36 @@ export interface TokenInput {
 }
 
 export interface InviteInput {
+  /** A witness votes on leases and carries no guests. */
+  role?: 'host' | 'witness' | undefined;
   hostName?: string | undefined;
   /** Seconds; default one hour. */
   validSeconds?: number | undefined;
+}
+
+export interface FenceDeviceInput {
+  /** `fence_*` */
+  agent: string;
+  parameters: Readonly<Record<string, string>>;
+  delayMs?: number | undefined;
+}
+
+export interface SiteChange {
+  /** A profile by its name, or figures of its own over those of the present one. */
+  lease?:
+    | 'default'
+    | 'fast'
+    | { lengthMs?: number | undefined; boundMs?: number | undefined; drift?: number | undefined }
+    | undefined;
+  onHostLeave?: 'stop' | 'migrate' | 'wait' | undefined;
+  /** 0: at once. */
+  lapseGraceSeconds?: number | undefined;
+}
+
+export interface DeclareDeadInput {
+  /** The host's name, typed again. */
+  confirm?: string | undefined;
+  reason?: string | undefined;
 }
 
 export interface AdoptInput {

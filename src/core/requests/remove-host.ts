@@ -2,6 +2,7 @@ import { VirgaError } from '../errors.ts';
 import { described, unplaced } from '../guest-orders.ts';
 import type { Guest, GuestSpec } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
+import { isGone } from '../model/host.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
 import { some, without } from '../util.ts';
 import { checkReason } from './check.ts';
@@ -41,6 +42,7 @@ export function removeHost(
     for (const guest of guests) loseGuest(guest, host, context, draft);
     unpinWaiting(snapshot, host, draft);
   } else {
+    notLeaving(host);
     if (guests.length > 0)
       throw new VirgaError('host_not_lost', { name: host.name, state: host.status.state, guests: guests.length });
     notPinned(snapshot, host);
@@ -64,10 +66,32 @@ function mayBeLost(snapshot: Snapshot, host: Host, input: RemoveHostInput): void
       state: 'online',
       guests: [...snapshot.guestsOn(host.id)].length,
     });
+  // What ran under its lease may still run: that must be over before its guests start elsewhere (host-lease, rule 9). The
+  // only host of a site has nobody who could seal it, and no other to start them on.
+  if (snapshot.count('host') > 1 && leased(snapshot, host) && !isGone(host))
+    throw new VirgaError('host_not_over', { name: host.name, state: host.status.state });
   if (input.confirm !== host.name)
     throw new VirgaError('confirmation_required', {
       what: `everything on ${host.name} is given up, and it must never run again`,
       how: `type its name, ${host.name}`,
+    });
+}
+
+/** Where it still has what moved away, that must be gone before nobody is left to say so. */
+function leased(snapshot: Snapshot, host: Host): boolean {
+  if (host.spec.role === 'witness') return false;
+  if (host.status.keeper && host.status.session) return true;
+  for (const guest of snapshot.guestsOn(host.id)) if (guest.status.placement?.ha === true) return true;
+  return false;
+}
+
+function notLeaving({ name, status }: Host): void {
+  const left = status.leaving?.filter((each) => each.over !== true) ?? [];
+  if (left.length > 0 && !isGone({ status }))
+    throw new VirgaError('in_use', {
+      kind: 'host',
+      name,
+      users: `guests that it still removes: ${some(left.map((each) => each.name).toSorted())}`,
     });
 }
 

@@ -32,7 +32,7 @@ export function resizeGuest(
   if (guest.spec.adopted && changed.includes('diskMiB'))
     throw invalid(`${guest.name} was adopted: its disks are its own`);
   checkRoom(snapshot, guest, sizes);
-  return write(snapshot, reorder(guest, { ...guest.spec, ...sizes }), context, {
+  return write(snapshot, reorder(guest, { ...guest.spec, ...sizes }, snapshot.site.epoch), context, {
     type: 'guest.resize',
     message: `${guest.name}: ${changed.map((name) => `${name} ${guest.spec[name]} → ${sizes[name]}`).join(', ')}`,
   });

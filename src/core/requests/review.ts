@@ -39,7 +39,7 @@ export function adoptKnown(snapshot: Snapshot, guest: Guest, context: RequestCon
   checkReason(context);
   if (guest.deletionAt !== undefined) return undelete(snapshot, guest, context);
   if (!isNewer(guest)) throw invalid(`the guest "${guest.name}" is known, and as its host has it`);
-  return write(snapshot, nextOrder(caughtUp(guest)), context, {
+  return write(snapshot, nextOrder(caughtUp(guest), snapshot.site.epoch), context, {
     type: 'guest.adopted',
     message: `${guest.name} goes on as its host has it, which had carried out later orders`,
     evidence: { order: guest.status.placement?.generation ?? 0, seen: highestSeen(guest.status.observed) },
@@ -56,7 +56,7 @@ function undelete(snapshot: Snapshot, guest: Guest, context: RequestContext): Re
       why: 'no review is pending, so its host may have begun to remove it',
     });
   const kept: Guest = without(guest, 'deletionAt');
-  return write(snapshot, nextOrder(isNewer(guest) ? caughtUp(kept) : kept), context, {
+  return write(snapshot, nextOrder(isNewer(guest) ? caughtUp(kept) : kept, snapshot.site.epoch), context, {
     type: 'guest.undeleted',
     message: `${guest.name} is kept: it is not to be deleted any more`,
   });

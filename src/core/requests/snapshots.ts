@@ -25,7 +25,7 @@ export function createSnapshot(
     throw new VirgaError('name_taken', { kind: 'snapshot', name: input.name });
   checkWhole('the number of snapshots', known.length + 1, 0, limits.snapshots);
   const made: GuestSnapshot = { id: context.uuid(), name: input.name, askedAt: context.now, wanted: true };
-  const next = reorder(guest, { ...guest.spec, snapshots: [...known, made] });
+  const next = reorder(guest, { ...guest.spec, snapshots: [...known, made] }, snapshot.site.epoch);
   const result = write(snapshot, next, context, {
     type: 'guest.snapshot',
     message: `a snapshot ${input.name} of ${guest.name} is taken`,
@@ -52,7 +52,11 @@ export function revertSnapshot(
       state: wanted.wanted ? (seen?.state ?? 'being taken') : 'being deleted',
     });
   if (revert && revert.snapshotId === wanted.id && underWay(guest)) return nothing();
-  const next = reorder(guest, { ...guest.spec, revert: { seq: (revert?.seq ?? 0) + 1, snapshotId: wanted.id } });
+  const next = reorder(
+    guest,
+    { ...guest.spec, revert: { seq: (revert?.seq ?? 0) + 1, snapshotId: wanted.id } },
+    snapshot.site.epoch,
+  );
   return write(snapshot, next, context, {
     type: 'guest.revert',
     message: `${guest.name} goes back to snapshot ${wanted.name}`,
@@ -72,7 +76,7 @@ export function deleteSnapshot(
   if (guest.spec.revert?.snapshotId === unwanted.id && underWay(guest))
     throw new VirgaError('in_use', { kind: 'snapshot', name: unwanted.name, users: 'a revert that is under way' });
   const snapshots = guest.spec.snapshots.map((each) => (each.id === unwanted.id ? { ...each, wanted: false } : each));
-  return write(snapshot, reorder(guest, { ...guest.spec, snapshots }), context, {
+  return write(snapshot, reorder(guest, { ...guest.spec, snapshots }, snapshot.site.epoch), context, {
     type: 'guest.snapshot-delete',
     message: `the snapshot ${unwanted.name} of ${guest.name} is to be deleted`,
   });

@@ -1,7 +1,9 @@
 import { VirgaError } from '../errors.ts';
 import { placed, reorder, described, unplaced } from '../guest-orders.ts';
-import type { Guest, GuestSpec } from '../model/guest.ts';
+import { isHa } from '../ha/eligible.ts';
+import type { Guest, GuestSpec, Recovery } from '../model/guest.ts';
 import type { Host } from '../model/host.ts';
+import type { Uuid } from '../model/resource.ts';
 import type { RequestContext, Snapshot } from '../model/snapshot.ts';
 import type { GuestState } from '../model/guest.ts';
 import { guestState } from '../model/states.ts';
@@ -27,6 +29,13 @@ export function startGuest(snapshot: Snapshot, ref: string, context: RequestCont
       action: 'started',
       why: `its disk was lost with host ${guest.status.lost.host}; rebuild makes a new one`,
     });
+  if (guest.status.exhausted)
+    throw new VirgaError('not_allowed', {
+      name: guest.name,
+      state: guest.status.state,
+      action: 'started',
+      why: `it was given up after too many ${guest.status.exhausted.what}; "virga guest cleanup" tries it anew`,
+    });
   const host = hostOf(snapshot, guest);
   const { state } = guestState(guest, host);
   if (guest.spec.power === 'on' && (state === 'running' || state === 'starting' || state === 'pending'))
@@ -39,7 +48,7 @@ export function startGuest(snapshot: Snapshot, ref: string, context: RequestCont
   if (!host) return startNowhere(snapshot, guest, spec, context);
   const elsewhere = mayMove(guest, host, state) ? betterPlace(snapshot, guest, host, state) : undefined;
   if (elsewhere) return move(snapshot, { ...guest, spec, generation: guest.generation + 1 }, host, elsewhere, context);
-  return write(snapshot, reorder(guest, spec), context, {
+  return write(snapshot, reorder(guest, spec, snapshot.site.epoch), context, {
     type: 'guest.start',
     message: `${guest.name} is started on ${host.name}`,
   });
@@ -61,7 +70,10 @@ function betterPlace(snapshot: Snapshot, guest: Guest, host: Host, state: GuestS
   return new Placer(snapshot, guest.id).place(shape);
 }
 
-/** The old host keeps the order to remove what it has, until it reports that done. */
+/**
+ * The old host keeps the order to remove what it has, until it reports that done. A highly available guest gets its new
+ * host only then (host-lease, rule 10).
+ */
 function move(snapshot: Snapshot, guest: Guest, from: Host, to: Place, context: RequestContext): RequestResult {
   const draft = new Draft(context);
   // The removal takes one generation, the new place the next.
@@ -69,6 +81,7 @@ function move(snapshot: Snapshot, guest: Guest, from: Host, to: Place, context: 
   const leaving = [...(from.status.leaving ?? []), { id: guest.id, name: guest.name, generation }];
   draft.put({ ...from, status: { ...from.status, leaving } });
   const gone = { ...guest, status: { ...guest.status, lastGeneration: generation } };
+  if (isHa(guest)) return moveLater(gone, from, to.host, draft, context);
   const there = placed(gone, to.host, to.reasons, snapshot.site.epoch, context.now);
   draft.put(described(there, to.host, context.now));
   draft.event(guest, {
@@ -79,8 +92,34 @@ function move(snapshot: Snapshot, guest: Guest, from: Host, to: Place, context: 
   return draft.finish();
 }
 
+function moveLater(gone: Guest, from: Host, to: Host, draft: Draft, context: RequestContext): RequestResult {
+  const recovery: Recovery = { from: from.name, why: 'start', sinceAt: context.now, notOn: from.id };
+  const off = unplaced({ ...gone, status: { ...gone.status, recovery } }, [
+    `${from.name} removes its earlier copy first`,
+  ]);
+  draft.put(described(off, undefined, context.now));
+  draft.event(gone, {
+    type: 'guest.start',
+    message: `${gone.name} is started elsewhere, on ${to.name} as things are, once ${from.name} has removed its copy`,
+  });
+  return draft.finish();
+}
+
+/** The host that may still run a copy of a guest that is nowhere: it has not reported it gone. */
+function copyOn(snapshot: Snapshot, guestId: Uuid): Host | undefined {
+  for (const host of snapshot.all('host'))
+    if (host.status.leaving?.some((each) => each.id === guestId && each.over !== true)) return host;
+  return undefined;
+}
+
 function startNowhere(snapshot: Snapshot, guest: Guest, spec: GuestSpec, context: RequestContext): RequestResult {
   const next: Guest = { ...guest, spec, generation: guest.generation + 1 };
+  const copy = copyOn(snapshot, guest.id);
+  if (copy)
+    return write(snapshot, unplaced(next, [`${copy.name} removes its earlier copy first`]), context, {
+      type: 'guest.start',
+      message: `${guest.name} is started once ${copy.name} has removed its earlier copy`,
+    });
   const placer = new Placer(snapshot);
   const shape = shapeOf(snapshot, next);
   const place = placer.place(shape);

@@ -1,6 +1,6 @@
 /** A guest that a host has and the state does not know is made anew in the state, from the last order the host kept. */
 import { VirgaError } from '../errors.ts';
-import { described, placed } from '../guest-orders.ts';
+import { described, marked, placed } from '../guest-orders.ts';
 import type { GuestOrder } from '../model/assignment.ts';
 import type { Guest, GuestNic, GuestSpec } from '../model/guest.ts';
 import type { Host, StrayGuest } from '../model/host.ts';
@@ -42,7 +42,7 @@ export function adoptStray(snapshot: Snapshot, host: Host, stray: StrayGuest, co
   const bare = newGuest(owned, spec, now);
   const known: Guest = { ...bare, status: { ...bare.status, lastGeneration: highestOrder(snapshot, stray) } };
   const reasons = [`found on ${host.name} after a restore, where its disk is`];
-  const guest = described(placed(known, host, reasons, snapshot.site.epoch, now), host, now);
+  const guest = described(unproved(placed(known, host, reasons, snapshot.site.epoch, now)), host, now);
   const draft = new Draft(context);
   draft.reads(host);
   draft.create(guest);
@@ -53,6 +53,12 @@ export function adoptStray(snapshot: Snapshot, host: Host, stray: StrayGuest, co
     evidence: { host: host.name, order: order.generation },
   });
   return draft.finish();
+}
+
+/** Where it runs is not known before its host reports it. */
+function unproved(guest: Guest): Guest {
+  const { placement } = guest.status;
+  return placement ? { ...guest, status: { ...guest.status, placement: marked(placement, false) } } : guest;
 }
 
 /** The host's word is checked like a person's, before the figures count in placement. */

@@ -77,12 +77,16 @@ export function createInvite(
       secretHash,
       expiresAt: context.now + seconds * 1000,
       ...(hostName === undefined ? {} : { hostName }),
+      ...(input.role === 'witness' ? { role: input.role } : {}),
     },
     status: {},
   };
   const draft = new Draft(context);
   draft.create(invite);
-  draft.event(invite, { type: 'invite.created', message: `a host was invited${hostName ? ` as ${hostName}` : ''}` });
+  draft.event(invite, {
+    type: 'invite.created',
+    message: `a ${input.role ?? 'host'} was invited${hostName ? ` as ${hostName}` : ''}`,
+  });
   return draft.finish();
 }
 

@@ -1,6 +1,7 @@
 /** `virga doctor`: what this machine has and lacks, and what to do. Looks only; changes nothing. */
 import { emulatorFindings, libvirtFindings, libvirtGuestsFindings } from './engine.ts';
 import type { Finding, Probe } from './finding.ts';
+import { leaseFindings } from './lease.ts';
 import { kernelModuleFindings, kvmFindings, machineFindings } from './machine.ts';
 import {
   confinementFindings,
@@ -15,6 +16,7 @@ export type { Finding } from './finding.ts';
 
 const probes: readonly (readonly [string, Probe])[] = [
   ['machine', machineFindings],
+  ['lease', leaseFindings],
   ['kernel', kernelModuleFindings],
   ['KVM', kvmFindings],
   ['libvirt', libvirtFindings],

@@ -16,6 +16,7 @@ import { openLog } from '../../../src/effects/log.ts';
 import { sandboxedQemuImg } from '../../../src/effects/qemu-img.ts';
 import { assembleAgent, imageFolder, imagesOf } from '../../../src/agent/assemble.ts';
 import { openImageCache } from '../../../src/agent/images/cache.ts';
+import { loneKeeper } from './lone-keeper.ts';
 import { hostId, siteId } from './orders.ts';
 
 const [dataDir = '', control = '', image = ''] = process.argv.slice(2);
@@ -48,6 +49,7 @@ const world = {
   log,
   diskTool: sandboxedQemuImg(),
   images: imagesOf(cache),
+  keeper: await loneKeeper(hostId, control),
   tryKvm,
 };
 const agent = await assembleAgent(settings, world, link);

@@ -13,6 +13,8 @@ import {
 } from '../../../src/testbed/index.ts';
 import { LibvirtClient } from '../../../src/libvirt/index.ts';
 import { until } from '../../../src/testbed/proc.ts';
+import type { HostSession } from '../../../src/core/model/host.ts';
+import { willFile, type KeeperWill } from './lone-keeper.ts';
 import { assignmentOf, guestId, lan } from './orders.ts';
 
 export class AgentBed {
@@ -38,7 +40,24 @@ export class AgentBed {
     const testbed = await openTestbed({ hosts: ['alpha'] });
     const control = join(testbed.host('alpha').dir, 'control');
     await mkdir(control, { recursive: true });
-    return new AgentBed(testbed, image, control);
+    const bed = new AgentBed(testbed, image, control);
+    await bed.keeper({});
+    return bed;
+  }
+
+  /** Of the next assignments; absent: any. */
+  session: HostSession | undefined;
+  #will: KeeperWill = { session: { number: 1, id: '55555551-0000-4000-8000-000000000001' }, lease: 'held', epoch: 1 };
+
+  /** Changes what the keeper does from now on. */
+  async keeper(change: Partial<KeeperWill>): Promise<void> {
+    this.#will = { ...this.#will, ...change };
+    await writeFile(join(this.#control, 'keeper.new'), JSON.stringify(this.#will));
+    await rename(join(this.#control, 'keeper.new'), join(this.#control, willFile));
+  }
+
+  controlFile(name: string): string {
+    return join(this.#control, name);
   }
 
   get dataDir(): string {
@@ -90,7 +109,8 @@ export class AgentBed {
 
   async #send(): Promise<void> {
     this.#generation += 1;
-    const assignment = assignmentOf(this.#generation, this.image, [...this.#orders.values()], this.#networks);
+    const orders = [...this.#orders.values()];
+    const assignment = assignmentOf(this.#generation, this.image, orders, this.#networks, this.session);
     await writeFile(join(this.#control, 'assignment.new'), JSON.stringify(assignment));
     await rename(join(this.#control, 'assignment.new'), join(this.#control, 'assignment.json'));
   }

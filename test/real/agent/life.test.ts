@@ -198,6 +198,7 @@ describe('guests under one agent', { timeout: 400_000 }, () => {
     await bed.forgetOrders();
     await bed.host.powerCut();
     await bed.host.powerOn();
+    await bed.keeper({ session: { number: 2, id: '55555552-0000-4000-8000-000000000001' } });
     await bed.startAgent();
     await answers();
     const guest = await bed.guestIs(0, 'back', ({ exit }) => exit?.reason === 'host-reboot');

@@ -1,4 +1,5 @@
 import type { AssignedNetwork, Assignment, GuestOrder } from '../../../src/core/model/assignment.ts';
+import type { HostSession } from '../../../src/core/model/host.ts';
 import { addressPlan, guestAddress, type TinyImage } from '../../../src/testbed/index.ts';
 
 export const hostId = '11111111-0000-4000-8000-000000000001';
@@ -62,7 +63,9 @@ export function assignmentOf(
   image: TinyImage,
   guests: readonly GuestOrder[],
   networks: readonly AssignedNetwork[] = [lan],
+  session?: HostSession,
 ): Assignment {
   const images = [{ id: imageId, name: 'tiny', sha512: image.sha512, sizeBytes: image.bytes, virtualBytes: 0 }];
-  return { siteId, hostId, generation, epoch: 1, destroyNothing: false, guests, networks, images };
+  const whole = { siteId, hostId, generation, epoch: 1, destroyNothing: false, guests, networks, images };
+  return session ? { ...whole, session } : whole;
 }

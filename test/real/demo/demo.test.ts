@@ -25,6 +25,7 @@ function traces(): Record<string, readonly string[]> {
       .filter((line) => line.includes('virga')),
     folders: [...list('/run/virga/t'), ...list('/var/tmp').filter((name) => name.startsWith('virga-testbed-'))],
     links: list('/sys/class/net'),
+    groups: ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].flatMap(list).filter((name) => /^vg[0-9a-z]{5}$/.test(name)),
   };
 }
 
@@ -38,6 +39,15 @@ interface Demo {
     readonly answeredMs: number;
   }[];
   readonly recovered: { readonly name: string; readonly answeredMs: number; readonly restarts: number };
+  readonly failover: {
+    readonly cutToAnswerMs: readonly number[];
+    readonly detectMs: number;
+    readonly decideMs: number;
+    readonly startMs: number;
+    readonly bootMs: number;
+    readonly failedRequests: number;
+  };
+  readonly dark: { readonly restarted: number; readonly onAgainMs: number };
   readonly seconds: number;
 }
 
@@ -67,5 +77,13 @@ test('virga demo --once --json --yes', { timeout: 420_000 }, async (t) => {
   assert.ok(demo.guests.every((guest) => guest.answeredMs > 0));
   assert.equal(demo.recovered.restarts, 1);
   assert.ok(demo.recovered.answeredMs > 0);
+  const { failover, dark } = demo;
+  t.diagnostic(`failover ${JSON.stringify(failover)}, dark ${JSON.stringify(dark)}`);
+  assert.equal(failover.cutToAnswerMs.length, 2);
+  // A lease is 2 s long and its margin 571 ms: a loss that is declared much earlier was not proved.
+  assert.ok(failover.detectMs > 2_000 && failover.detectMs < 10_000, `${failover.detectMs} ms`);
+  assert.ok(failover.failedRequests > 0);
+  assert.equal(dark.restarted, 0);
+  assert.ok(dark.onAgainMs < 10_000, `${dark.onAgainMs} ms`);
   assert.deepEqual(traces(), before, 'nothing is left behind');
 });

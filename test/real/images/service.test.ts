@@ -12,6 +12,7 @@ import type { ErrorCode } from '../../../src/core/errors.ts';
 import type { ImageFormat } from '../../../src/core/model/image.ts';
 import { systemClock } from '../../../src/effects/clock.ts';
 import { durableFiles } from '../../../src/effects/files.ts';
+import { writeOverlay } from '../../../src/effects/qcow2.ts';
 import { sandboxedQemuImg } from '../../../src/effects/qemu-img.ts';
 import { addExtension, buildBomb, buildQcow2, buildRaw, clusterBytes, firstData } from '../../unit/images/build.ts';
 import { noise, ownFolder, pieces, quiet, sha512, virgaError } from '../../unit/images/kit.ts';
@@ -195,7 +196,11 @@ describe('qemu-img in the sandbox', () => {
     const folder = await ownFolder();
     const [base, path] = [join(folder, 'base.qcow2'), join(folder, 'overlay.qcow2')];
     await writeFile(base, buildQcow2());
-    await tool.createOverlay({ path, backingPath: base, virtualBytes: 64 * MiB });
+    await writeOverlay({ path, backingPath: base, virtualBytes: 64 * MiB });
+    assert.deepEqual(await tool.check({ path, format: 'qcow2' }, { ours: true }), {
+      ...{ checkErrors: 0, corruptions: 0, leaks: 0 },
+      ...{ allocatedClusters: 0, compressedClusters: 0 },
+    });
     const file = { path, format: 'qcow2' } as const;
     await tool.resize({ ...file, backing: [base] }, 128 * MiB);
     const info = await tool.info(file, { ours: true });
@@ -205,7 +210,7 @@ describe('qemu-img in the sandbox', () => {
     assert.match(await run('qemu-img', ['info', '--output=json', path]), /"backing-filename-format": "qcow2"/);
     const smaller = tool.resize({ ...file, backing: [base] }, 64 * MiB);
     await assert.rejects(smaller, virgaError('image_refused', /shrink/i));
-    await assert.rejects(tool.createOverlay({ path, backingPath: 'relative', virtualBytes: 1 }), TypeError);
+    await assert.rejects(writeOverlay({ path, backingPath: 'relative', virtualBytes: 1 }), TypeError);
   });
 
   it('stops at its limits, and leaves nothing half made', async () => {

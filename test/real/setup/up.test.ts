@@ -33,19 +33,28 @@ step up "$VIRGA" up --detach --yes --data "$FOLDER/data" --name mine
 step up-again "$VIRGA" up --detach --yes --data "$FOLDER/data"
 step status "$VIRGA" status --json
 step hosts "$VIRGA" host list --json
+keepers='for part in keeper guard; do read -r pid start < /run/virga/$part.part && [ -d /proc/$pid ] && echo "$part $pid $start"; done'
+step lasting sh -c "$keepers"
 step socket stat -c '%U:%G %a' /run/virga/virga.sock
 step nobody setpriv --reuid 65534 --regid 65534 --clear-groups test -w /run/virga/virga.sock
 step bad-option "$VIRGA" up --nonsense
 step down "$VIRGA" down
 step down-again "$VIRGA" down
 step status-after "$VIRGA" status
+step lasting-down sh -c "$keepers"
 step up-once-more "$VIRGA" up --detach --yes --data "$FOLDER/data"
+step lasting-again sh -c "$keepers"
 kill -KILL "$(cut -d' ' -f1 /run/virga/up.pid)"
 step down-orphans "$VIRGA" down
-step left sh -c 'for p in /proc/[0-9]*/cmdline; do tr "\\0" " " < "$p"; echo; done | grep -cE "[c]ontroller run|[a]gent run|^[l]ibvirtd|[p]ostgres -D" || true'
+count='for p in /proc/[0-9]*/cmdline; do tr "\\0" " " < "$p"; echo; done | grep -cE'
+step left sh -c "$count '[c]ontroller run|[a]gent run|^[l]ibvirtd|[p]ostgres -D' || true"
+step lasting-orphans sh -c "$keepers"
+step up-last "$VIRGA" up --detach --yes --data "$FOLDER/data"
+step down-guests "$VIRGA" down --guests
+step none-left sh -c "$count '[c]ontroller run|[a]gent run|[k]eeper run|[g]uard run' || true"
 `;
 
-test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
+test('up, down, and who may speak to it', { timeout: 210_000 }, async () => {
   const script = join(folder, 'story.sh');
   await writeFile(script, story);
   const { stdout, stderr } = await ran(
@@ -64,7 +73,7 @@ test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
       'bash',
       script,
     ],
-    140_000,
+    200_000,
     { FOLDER: folder, VIRGA: program },
   );
   const steps = new Map<string, { text: string; code: number }>();
@@ -93,6 +102,13 @@ test('up, down, and who may speak to it', { timeout: 150_000 }, async () => {
   assert.equal(step('up-once-more').code, 0, step('up-once-more').text);
   assert.match(step('down-orphans').text, /had been killed; ended agent, controller, libvirtd/);
   assert.equal(step('left').text.trim(), '0', 'processes are left');
+  const lasting = step('lasting').text;
+  assert.match(lasting, /^keeper \d+ \d+\nguard \d+ \d+\n$/);
+  for (const later of ['lasting-down', 'lasting-again', 'lasting-orphans'])
+    assert.equal(step(later).text, lasting, `keeper and guard are others at ${later}: the guests' lease was let go`);
+  assert.equal(step('up-last').code, 0, step('up-last').text);
+  assert.equal(step('down-guests').code, 0, step('down-guests').text);
+  assert.equal(step('none-left').text.trim(), '0', 'keeper and guard are left without guests');
 });
 
 test('doctor names every finding, in words and as JSON', { timeout: 60_000 }, async () => {

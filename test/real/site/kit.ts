@@ -171,7 +171,8 @@ export class Site {
   }
 
   async newestLogs(): Promise<string> {
-    const parts = ['controller', ...this.lab.testbed.hosts.map(({ name }) => name)];
+    const hosts = this.lab.testbed.hosts.map(({ name }) => name);
+    const parts = ['controller', ...hosts, ...hosts.flatMap((host) => [`keeper-${host}`, `guard-${host}`])];
     const logs = await Promise.all(
       parts.map(async (part) => `--- ${part}\n${(await this.lab.log(part)).slice(-4000)}`),
     );

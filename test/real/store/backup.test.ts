@@ -11,7 +11,7 @@ import { restoreBackup } from '../../../src/controller/store/restore.ts';
 import { BackupSchedule, listBackups, type ScheduleOutcome } from '../../../src/controller/store/schedule.ts';
 import { PgStore } from '../../../src/controller/store/store.ts';
 import type { LoadedState } from '../../../src/ports.ts';
-import { commit, event, guest, network, uuid } from '../../unit/store/samples.ts';
+import { commit, event, guest, lead, network, uuid } from '../../unit/store/samples.ts';
 import { quiet, type Server, server } from './kit.ts';
 
 const newSite = { id: uuid(0), name: 'test' };
@@ -31,13 +31,13 @@ before(async () => {
   away = await server();
   byUrl = new Database({ url: away.url }, { log: quiet });
   const store = await PgStore.open(home.database, { newSite });
-  await store.lead();
+  await lead(store);
   const odd = guest(1, { ipv4: '10.0.0.1', labels: { odd: 'tab\t newline\n back\\slash \\. \u0000 ä' } });
   await store.commit(commit(1, { put: [odd, network(2, 'lan')], events: [event('a', 'tab\t\\N'), event('b')] }));
   const many = Array.from({ length: 3000 }, (_, index) => guest(100 + index));
   await store.commit(commit(1, { put: many }));
   await store.commit(commit(1, { remove: [{ kind: 'guest', id: uuid(100) }] }));
-  state = await store.lead();
+  state = await lead(store);
   plain = join(home.work, 'plain.backup');
   await createBackup(home.database, { path: plain, now: madeAt, secrets });
 });
@@ -66,7 +66,7 @@ it('goes from the embedded server to one behind a URL and back, and nothing is d
   assert.deepEqual([result.siteId, result.backupAt, result.resources], [state.site.id, madeAt, 3001]);
   assert.deepEqual(result.secrets, [], 'an open backup holds no keys');
   const store = await PgStore.open(byUrl, { newSite: { id: uuid(9), name: 'other' } });
-  const restored = await store.lead();
+  const restored = await lead(store);
   assert.deepEqual(restored.resources, state.resources);
   assert.deepEqual(restored.site.review, { restoredAt, backupAt: madeAt });
   assert.equal(restored.site.id, state.site.id);
@@ -83,7 +83,7 @@ it('goes from the embedded server to one behind a URL and back, and nothing is d
   const back = join(home.work, 'back.backup');
   await createBackup(byUrl, { path: back, now: restoredAt, secrets: [] });
   await restoreBackup(home.database, { path: back, now: restoredAt + 1, who: 'local:root', replace: true });
-  const again = await (await PgStore.open(home.database, { newSite })).lead();
+  const again = await lead(await PgStore.open(home.database, { newSite }));
   assert.deepEqual(again.resources, state.resources);
   assert.ok(again.site.epoch > restored.site.epoch);
 });
@@ -91,10 +91,10 @@ it('goes from the embedded server to one behind a URL and back, and nothing is d
 it('replaces a site only when told to, and then no former leader commits any more', async () => {
   await emptyAway();
   const store = await PgStore.open(byUrl, { newSite });
-  for (const _ of [1, 2, 3]) await store.lead();
+  for (const _ of [1, 2, 3]) await lead(store);
   const options = { path: plain, now: restoredAt, who: 'local:root' };
   await assert.rejects(restoreBackup(byUrl, options), refuses(/holds the site "test".*--replace/));
-  assert.equal((await store.lead()).site.epoch, 4, 'nothing was changed');
+  assert.equal((await lead(store)).site.epoch, 4, 'nothing was changed');
   assert.equal((await restoreBackup(byUrl, { ...options, replace: true })).replaced, true);
   const late = await store.commit(commit(4, { put: [guest(7)] }));
   assert.equal(late.ok ? 'ok' : late.why, 'epoch');
@@ -139,7 +139,7 @@ it('opens with the right passphrase only', async () => {
 
 it('refuses what is damaged, cut short, or no backup, and leaves the database as it was', async () => {
   await emptyAway();
-  await (await PgStore.open(byUrl, { newSite })).lead();
+  await lead(await PgStore.open(byUrl, { newSite }));
   const good = await readFile(plain);
   const path = join(home.work, 'bad.backup');
   const attempt = async (bytes: Uint8Array): Promise<unknown> => {
@@ -156,7 +156,7 @@ it('refuses what is damaged, cut short, or no backup, and leaves the database as
   await assert.rejects(attempt(Buffer.from('something else')), refuses(/not a backup/));
   const missing = { path: '/nonexistent/file', now: 0, who: 'x' };
   await assert.rejects(restoreBackup(byUrl, missing), refuses(/Cannot read/));
-  assert.equal((await (await PgStore.open(byUrl, { newSite })).lead()).site.epoch, 2);
+  assert.equal((await lead(await PgStore.open(byUrl, { newSite }))).site.epoch, 2);
 });
 
 it('never replaces a file, and leaves no part of one behind', async () => {

@@ -8,7 +8,7 @@ import { after, before, it } from 'node:test';
 import { VirgaError } from '../../../src/core/errors.ts';
 import { Database } from '../../../src/controller/store/database.ts';
 import { PgStore } from '../../../src/controller/store/store.ts';
-import { guest, commit, uuid } from '../../unit/store/samples.ts';
+import { commit, guest, lead, uuid } from '../../unit/store/samples.ts';
 import { batch, batchesIn } from './batch.ts';
 import { quiet, type Server, server, socketFolderOf, until } from './kit.ts';
 import { relay, type Relay } from './relay.ts';
@@ -65,7 +65,7 @@ async function messagesOfCommit(number: number, epoch: number): Promise<number> 
 }
 
 it('the connection is lost at each message of a commit, and the server crashes around its end', async () => {
-  let { site } = await store.lead();
+  let { site } = await lead(store);
   const stages = await messagesOfCommit(1, site.epoch);
   assert.ok(stages >= 8, `a commit has ${stages} messages`);
   const last = stages - 1;
@@ -99,7 +99,7 @@ it('the connection is lost at each message of a commit, and the server crashes a
     await answers();
     // As the controller does when it cannot know: load again, and see.
     await until('the store leads again', async () =>
-      store.lead().then(
+      lead(store).then(
         (state) => {
           site = state.site;
           return true;
@@ -113,7 +113,7 @@ it('the connection is lost at each message of a commit, and the server crashes a
 });
 
 it('kill -9 of the whole server in the middle of commits: it comes back by itself with all that was acknowledged', async () => {
-  const { site } = await store.lead();
+  const { site } = await lead(store);
   const already = await batchesIn(shared.database);
   const acknowledged = new Set(already);
   for (const round of [1, 2]) {
@@ -160,7 +160,7 @@ function startWriter(first: number): Writer {
 }
 
 it('kill -9 of the controller at each message of a commit', async () => {
-  const { site } = await store.lead();
+  const { site } = await lead(store);
   const stages = await messagesOfCommit(9000, site.epoch);
   // Opening, migrating and leading come first; count them once.
   const first = startWriter(10_000);
@@ -203,7 +203,7 @@ it('a commit that waits for a lock too long ends, and the store goes on', async 
   const hasty = new Database(address, { log: quiet, lockMs: 200 });
   try {
     const impatient = await PgStore.open(hasty, { newSite });
-    const { site } = await impatient.lead();
+    const { site } = await lead(impatient);
     await shared.database.transaction(async (transaction) => {
       await transaction.query('SELECT 1 FROM virga.site FOR UPDATE');
       await assert.rejects(impatient.commit(commit(site.epoch, { put: [guest(1)] })), unavailable);

@@ -10,7 +10,7 @@ import { findBinaries, type PostgresBinaries } from '../../../src/controller/sto
 import { EmbeddedPostgres } from '../../../src/controller/store/embedded.ts';
 import { openDatabase, openStore } from '../../../src/controller/store/open.ts';
 import { resolvePlace, startCluster } from '../../../src/controller/store/place.ts';
-import { commit, guest, uuid } from '../../unit/store/samples.ts';
+import { commit, guest, lead, uuid } from '../../unit/store/samples.ts';
 import { batchesIn } from './batch.ts';
 import { alive, type Sandbox, sandbox, socketFolderOf, until } from './kit.ts';
 
@@ -179,12 +179,12 @@ it('fills a new major version from the old one; without its binaries from the ne
   const options = { ...other.options, newSite };
   try {
     const first = await openStore({ ...options, binaries: as(50) });
-    await first.store.lead();
+    await lead(first.store);
     assert.ok((await first.store.commit(commit(1, { put: [guest(1, { ipv4: '10.0.0.1' })] }))).ok);
     await first.close();
 
     const second = await openStore({ ...options, binaries: as(51, 50) });
-    const state = await second.store.lead();
+    const state = await lead(second.store);
     assert.deepEqual([state.site.epoch, state.site.review, state.resources.length], [2, undefined, 1]);
     const backups = join(other.data, 'backups');
     await mkdir(backups);
@@ -196,7 +196,7 @@ it('fills a new major version from the old one; without its binaries from the ne
     const elsewhere = { ...options, backups: other.work };
     await assert.rejects(openStore({ ...elsewhere, binaries: as(52) }), says('setup', /holds no backup/));
     const third = await openStore({ ...options, binaries: as(52) });
-    const restored = await third.store.lead();
+    const restored = await lead(third.store);
     assert.equal(restored.site.review?.backupAt, Date.UTC(2026, 0, 1));
     assert.ok(restored.site.epoch > state.site.epoch);
     assert.equal(restored.resources.length, 1);

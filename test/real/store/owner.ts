@@ -5,13 +5,13 @@
 import { writeSync } from 'node:fs';
 import { openStore } from '../../../src/controller/store/open.ts';
 import type { EmbeddedOptions } from '../../../src/controller/store/embedded.ts';
-import { uuid } from '../../unit/store/samples.ts';
+import { lead, uuid } from '../../unit/store/samples.ts';
 import { batch } from './batch.ts';
 import { quiet } from './kit.ts';
 
 const options = JSON.parse(process.argv[2] ?? '') as Omit<EmbeddedOptions, 'log'>;
 const { store, embedded } = await openStore({ ...options, log: quiet, newSite: { id: uuid(0), name: 'test' } });
-const { site, resources } = await store.lead();
+const { site, resources } = await lead(store);
 writeSync(1, `server ${embedded?.pid}\n`);
 for (let number = resources.length + 1; ; number += 1) {
   const result = await store.commit(batch(site.epoch, number));

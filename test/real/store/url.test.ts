@@ -14,7 +14,7 @@ import { configure, createCluster } from '../../../src/controller/store/cluster.
 import { Database } from '../../../src/controller/store/database.ts';
 import { openStore } from '../../../src/controller/store/open.ts';
 import { resolvePlace } from '../../../src/controller/store/place.ts';
-import { uuid } from '../../unit/store/samples.ts';
+import { lead, uuid } from '../../unit/store/samples.ts';
 import { quiet, type Sandbox, sandbox, until } from './kit.ts';
 
 let box: Sandbox;
@@ -91,7 +91,7 @@ it('verify-full with the right authority: the whole store works over TLS', async
   const newSite = { id: uuid(0), name: 'test' };
   const opened = await openStore({ ...box.options, databaseUrl, newSite });
   try {
-    assert.equal((await opened.store.lead()).site.epoch, 1);
+    assert.equal((await lead(opened.store)).site.epoch, 1);
     const [row] = await opened.database.query<{ ssl: boolean }>(
       'SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()',
     );

@@ -5,14 +5,14 @@
 import { writeSync } from 'node:fs';
 import { Database } from '../../../src/controller/store/database.ts';
 import { PgStore } from '../../../src/controller/store/store.ts';
-import { uuid } from '../../unit/store/samples.ts';
+import { lead, uuid } from '../../unit/store/samples.ts';
 import { batch } from './batch.ts';
 import { quiet } from './kit.ts';
 
 const [socketFolder = '', first = '1'] = process.argv.slice(2);
 const database = new Database({ socketFolder, user: 'virga', database: 'virga' }, { log: quiet });
 const store = await PgStore.open(database, { newSite: { id: uuid(0), name: 'test' } });
-const { site } = await store.lead();
+const { site } = await lead(store);
 writeSync(1, 'leads\n');
 for (let number = Number(first); number < Number(first) + 1000; number += 1) {
   const result = await store.commit(batch(site.epoch, number));

@@ -15,6 +15,7 @@ const snapshot = { id: idOf(50), name: 's', askedAt: 1, wanted: true };
 type Change = Partial<GuestOrder>;
 
 /** From a running guest with a snapshot to something else, by one order. */
+const ha = { ha: true, diskMode: 'fresh' } as const;
 const changes: Readonly<Record<string, Change>> = {
   'first start': {},
   stop: { power: 'off' },
@@ -25,7 +26,14 @@ const changes: Readonly<Record<string, Change>> = {
   'deletion of a snapshot': { snapshots: [{ ...snapshot, wanted: false }] },
   'resize and pause': { cpus: 2, memoryMiB: 200, diskMiB: 150, paused: true },
   removal: { want: 'remove' },
+  'highly available, first start': ha,
+  'highly available, first start, paused': { ...ha, paused: true },
+  'highly available, off': { ...ha, power: 'off' },
+  'highly available, reboot': { ...ha, rebootSeq: 1 },
+  'highly available, removal': { ...ha, want: 'remove' },
+  'becomes highly available': { ...ha },
 };
+const isFirst = (name: string): boolean => name.includes('first start');
 
 /** Files, journal and domain fit together: nothing that is needed is missing, nothing that is not needed lies about. */
 function checkDisks(host: FakeHost): void {
@@ -46,14 +54,18 @@ function outcome(host: FakeHost): unknown {
   const states = snapshots?.map(({ id, state }) => ({ id, state }));
   const domain = host.domains.get(one);
   const sizes = domain && { cpus: domain.cpus, memoryMiB: domain.memoryMiB };
-  return { engine, generation, startSeq, rebootSeq, rebuildSeq, revertSeq, states, sizes, gone: host.report?.gone };
+  const inside = host.guest(1)?.inside;
+  const entry = host.keeper.entries.has(one);
+  const seqs = { startSeq, rebootSeq, rebuildSeq, revertSeq };
+  return { engine, generation, ...seqs, states, sizes, inside, entry, gone: host.report?.gone };
 }
 
 async function prepared(name: string): Promise<FakeHost> {
   const host = new FakeHost();
-  if (name === 'first start') return host;
+  if (isFirst(name)) return host;
   const loop = await host.agent();
-  loop.receive(assignment(1, [order(1, { snapshots: [snapshot] })]));
+  const kind = name.startsWith('highly') ? ha : {};
+  loop.receive(assignment(1, [order(1, { snapshots: [snapshot], ...kind })]));
   await host.settle(loop);
   return host;
 }
@@ -84,6 +96,7 @@ describe('the agent is killed at every step', () => {
         await host.settle(loop, 5, 2000);
         assert.deepEqual(outcome(host), expected, `killed before step ${steps}`);
         checkDisks(host);
+        assert.deepEqual(host.wrong, []);
         if (survived) break;
       }
       assert.ok(steps > 5 && steps < 200, `${steps} steps`);

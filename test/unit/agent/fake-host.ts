@@ -8,6 +8,7 @@ import type { AgentIdentity, AgentPorts } from '../../../src/agent/ports.ts';
 import { AgentLoop } from '../../../src/agent/loop.ts';
 import type { AdoptedDomain, ExitReason } from '../../../src/core/model/guest.ts';
 import type { DomainSpec, EngineGuest, GuestExit } from '../../../src/ports.ts';
+import { FakeKeeper } from './fake-keeper.ts';
 
 export const siteId = '00000000-0000-4000-8000-00000000000a';
 export const hostId = '00000000-0000-4000-8000-00000000000b';
@@ -103,7 +104,10 @@ export class FakeHost {
   refuse: ((what: string, id: string) => string | undefined) | undefined;
   engineAway = false;
   report: HostReport | undefined;
-  session = { number: 1, id: '00000000-0000-4000-8000-0000000000f1' };
+  boot = 1;
+  readonly keeper = new FakeKeeper(hostId, (id) => this.end(id, 'crashed'));
+  /** What must never happen, as it happened. */
+  readonly wrong: string[] = [];
   #listeners = new Set<(exit?: GuestExit) => void>();
   #life = 0;
 
@@ -123,6 +127,9 @@ export class FakeHost {
       await step(what, id);
       if (this.engineAway) throw new VirgaError('timeout', { what: 'libvirt', seconds: 1 });
       this.done.push(`${what} ${id.slice(-2)}`);
+      const asksProcess = ['shutdown', 'destroy', 'pause', 'resume', 'cpus', 'memory', 'grow', 'snapshot'];
+      if (asksProcess.includes(what) && this.keeper.inside.has(id) && this.keeper.frozen)
+        this.wrong.push(`${what} was asked of the frozen ${id.slice(-2)}, and hangs`);
     };
     const noLog = { debug() {}, info() {}, warn() {}, error() {}, child: () => noLog };
     const diskPath = (id: string, file: string): string => `/data/${id}/${file}`;
@@ -204,6 +211,7 @@ export class FakeHost {
           return { measured: nothing, used: { cpuPercent: 0, memoryMiB: 0, diskMiB: 0 }, network: { bridges: [] } };
         },
       },
+      keeper: this.keeper.door(act),
       engine: {
         facts: async () => {
           throw new Error('not asked in these tests');
@@ -224,13 +232,15 @@ export class FakeHost {
             cpuSeconds: 0,
             addresses: [],
             agentConnected: false,
+            group: this.keeper.groupOf(id),
+            ...(this.keeper.inside.has(id) && this.keeper.frozen ? { frozen: true } : {}),
           }));
           const foreign = [...this.foreign].map(([uuid, { persistent, autostart }]) => {
             return { uuid, name: 'f', running: true, cpus: 1, memoryMiB: 1, persistent, autostart };
           });
           return { guests, foreign };
         },
-        create: async (spec) => {
+        createPaused: async (spec) => {
           await act('create', spec.id);
           if (this.domains.has(spec.id))
             throw new VirgaError('engine', { host: 'fake', detail: 'it is already active' });
@@ -239,7 +249,7 @@ export class FakeHost {
             if (!this.disks.has(path)) throw new Error(`there is no ${path}`);
           this.domains.set(spec.id, {
             spec,
-            state: 'running',
+            state: 'paused',
             startedAt: this.now,
             cpus: spec.cpus,
             memoryMiB: spec.memoryMiB,
@@ -260,8 +270,11 @@ export class FakeHost {
         },
         resume: async (id) => {
           await act('resume', id);
+          if (this.keeper.entries.has(id) && !this.keeper.inside.has(id))
+            this.wrong.push(`${id.slice(-2)} was resumed outside of its group`);
           this.#set(id, 'running');
         },
+        pidOf: async (id) => (this.domains.has(id) ? 1000 + Number(id.slice(-2)) : undefined),
         setCpus: async (id, cpus) => {
           await act('cpus', id);
           const domain = this.domains.get(id);
@@ -325,11 +338,12 @@ export class FakeHost {
   /** A domain ends, for whatever reason; those who listen hear of it. */
   end(id: string, reason: ExitReason): void {
     if (!this.domains.delete(id)) return;
+    this.keeper.inside.delete(id);
     for (const listener of this.#listeners) listener({ id, reason, exitAt: this.now });
   }
 
   identity(): AgentIdentity {
-    return { hostId, siteId, session: this.session, agentVersion: '0.0.1' };
+    return { hostId, siteId, bootId: `boot-${this.boot}`, agentVersion: '0.0.1' };
   }
 
   /** A new life of the agent on this host; whatever the last one was doing is over. */
@@ -351,13 +365,11 @@ export class FakeHost {
     await loop.settled();
   }
 
-  /** Power cut and boot: no domain is left, and the session is a new one. */
+  /** Power cut and boot: no domain is left, and boot and session are new ones. */
   reboot(): void {
     this.domains.clear();
-    this.session = {
-      number: this.session.number + 1,
-      id: `00000000-0000-4000-8000-0000000000f${this.session.number + 1}`,
-    };
+    this.boot += 1;
+    this.keeper.endSession();
   }
 
   guest(index: number): HostReport['guests'][number] | undefined {

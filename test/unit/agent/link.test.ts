@@ -230,7 +230,7 @@ describe('joining', () => {
     const session = { number: 4, id: hostId };
     const link = new AgentLink({
       credentials,
-      session,
+      session: () => session,
       agentVersion: '0.0.1',
       clock: systemClock,
       log: quiet,
@@ -348,7 +348,10 @@ describe('joining', () => {
       await site.until(() => reports().some((each) => each.assignmentGeneration === 7));
       const last = reports().at(-1);
       assert.match(last?.problems.join() ?? '', /libvirt/);
-      assert.equal(last?.session.number, 1);
+      // No keeper runs here: no session was ever told, and it says so.
+      assert.equal(last?.session.number, 0);
+      assert.equal(last.lease, undefined);
+      assert.match(last.problems.join(), /keeper/);
       await assert.rejects(runAgent({ ...options, signal: AbortSignal.timeout(5000) }), /runs on .* already/);
       assert.ok((last?.measured.memoryMiB ?? 0) > 0);
       const answer = async (id: number): Promise<unknown> => {
@@ -376,7 +379,7 @@ describe('joining', () => {
     const log = { ...quiet, debug: () => failed.resolve() };
     const link = new AgentLink({
       credentials: { ...credentials, url: other.url },
-      session: { number: 1, id: hostId },
+      session: () => ({ number: 1, id: hostId }),
       agentVersion: '0',
       clock: systemClock,
       log,

@@ -29,7 +29,7 @@ describe('starting and stopping', () => {
     const loop = await host.agent();
     loop.receive(assignment(1, [order(1), order(2, { power: 'off' })]));
     await host.settle(loop);
-    assert.deepEqual(host.done, ['overlay 01', 'seed 01', 'create 01']);
+    assert.deepEqual(host.done, ['overlay 01', 'seed 01', 'create 01', 'resume 01']);
     assert.equal(host.guest(1)?.generation, 1);
     assert.equal(host.guest(2)?.engine, 'absent');
     assert.equal(host.guest(2)?.generation, 1);
@@ -73,7 +73,7 @@ describe('starting and stopping', () => {
     const { host, give } = await running({ diskMode: 'fresh' });
     const before = [...host.disks.keys()];
     await give({ rebootSeq: 1 });
-    assert.deepEqual(host.done, ['shutdown 01', 'seed 01', 'create 01']);
+    assert.deepEqual(host.done, ['shutdown 01', 'seed 01', 'create 01', 'resume 01']);
     assert.deepEqual([...host.disks.keys()], before);
     assert.equal(host.guest(1)?.rebootSeq, 1);
     assert.equal(host.guest(1)?.restarts, 0);
@@ -295,11 +295,10 @@ describe('old orders', () => {
     assert.equal(host.guest(1)?.engine, 'running');
   });
 
-  test('one for another host, site or session is refused', async () => {
+  test('one for another host or site is refused', async () => {
     const { loop } = await running();
     assert.equal(loop.receive(assignment(9, [], { hostId: idOf(3) })), false);
     assert.equal(loop.receive(assignment(9, [], { siteId: idOf(3) })), false);
-    assert.equal(loop.receive(assignment(9, [], { session: { number: 9, id: idOf(9) } })), false);
   });
 
   test('a domain that no assignment lists is a stray: reported, not touched', async () => {
@@ -372,7 +371,7 @@ describe('journals', () => {
     const next = await host.agent();
     next.receive(assignment(2, [order(1), order(2)]));
     await host.settle(next);
-    assert.deepEqual(host.done, ['overlay 02', 'seed 02', 'create 02']);
+    assert.deepEqual(host.done, ['overlay 02', 'seed 02', 'create 02', 'resume 02']);
     assert.ok(host.report?.problems.some((each) => each.includes(one)));
   });
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
+import type { GuestView, HostLeaseView } from '../../../src/api/schemas.ts';
 import * as fc from 'fast-check';
 import { LiveBoard, renderBoard } from '../../../src/cli/ui/board.ts';
 import { bar, ByteProgress, Rate } from '../../../src/cli/ui/progress.ts';
@@ -35,6 +36,45 @@ test('the board shows hosts, then guests that want attention first, names in nat
   const names = lines.slice(6).map((line) => line.split(' ')[0]);
   assert.deepEqual(names, ['db', 'new', 'web-9', 'web-10']);
   assert.match(lines[7] ?? '', /no host has 9 CPUs/);
+});
+
+test('the board says which leases are not well, and which guests stand frozen', () => {
+  const state = sample();
+  const [h2, h1] = state.hosts;
+  assert.ok(h1 && h2);
+  const lease = (hostId: string, state: HostLeaseView['state']): HostLeaseView => ({
+    hostId,
+    host: 'x',
+    role: 'host',
+    state,
+    voter: true,
+    sealedVotes: 1,
+    votes: 3,
+  });
+  const leases = new Map([
+    [h1.id, lease(h1.id, 'lapsed')],
+    [h2.id, lease(h2.id, 'sealing')],
+  ]);
+  const observed: GuestView['status']['observed'] = {
+    engine: 'running',
+    observedAt: at,
+    generation: 1,
+    frozen: true,
+    restarts: 0,
+    startSeq: 1,
+    rebootSeq: 0,
+    rebuildSeq: 0,
+    revertSeq: 0,
+    addresses: [],
+    snapshots: [],
+  };
+  const frozen = guest('cold', { status: { state: 'paused', observed } });
+  const lines = renderBoard({ ...state, guests: [frozen], leases }, 120).join('\n');
+  assert.match(lines, /● h1 .*lease lapsed/);
+  assert.match(lines, /○ h2 .*lease sealing 1\/3, silent/);
+  assert.match(lines, /cold +paused .*frozen with the lease of its host/);
+  const well = renderBoard({ ...state, leases: new Map([[h1.id, lease(h1.id, 'held')]]) }, 120).join('\n');
+  assert.doesNotMatch(well, /lease/, 'what is as it should be is not worth a word');
 });
 
 test('no line is wider, and the board no higher, than what it was given', () => {

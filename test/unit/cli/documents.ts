@@ -1,5 +1,14 @@
 /** Whole documents of the API for tests, with the few fields that a test cares about. */
-import type { GuestView, HostView, ImageView, NetworkView, SiteStatusView } from '../../../src/api/schemas.ts';
+import type {
+  GuestView,
+  HostView,
+  ImageView,
+  LeasesView,
+  NetworkView,
+  SiteSettingsView,
+  SiteStatusView,
+  VoterView,
+} from '../../../src/api/schemas.ts';
 
 export const at = '2026-01-02T03:04:05.000Z';
 let next = 0;
@@ -119,5 +128,50 @@ export const siteStatus = (change: Partial<SiteStatusView> = {}): SiteStatusView
   networks: 1,
   capacity: { total: { cpus: 8, memoryMiB: 1024, diskMiB: 1024 }, promised: { cpus: 2, memoryMiB: 512, diskMiB: 10 } },
   problems: [],
+  ...change,
+});
+
+export const siteSettings: SiteSettingsView = {
+  id: '00000000-0000-4000-8000-000000000001',
+  name: 'lab',
+  lease: { lengthMs: 2000, boundMs: 500, drift: 0.01 },
+  leaseProfile: 'default',
+  marginMs: 570.5,
+  onHostLeave: 'wait',
+  lapseGraceSeconds: 5,
+};
+
+const epoch = { number: 7, id: uuid() };
+const version = { forced: 0, epoch, number: 3 };
+
+export const voter = (name: string, more: Partial<VoterView> = {}): VoterView => ({
+  keeperId: uuid(),
+  name,
+  role: 'host',
+  votes: 1,
+  answers: true,
+  answeredAt: at,
+  roundTripMs: 0.42,
+  accepted: true,
+  epoch,
+  version,
+  addresses: [{ address: '192.0.2.1:7444', answers: true, roundTripMs: 0.42 }],
+  ...more,
+});
+
+export const leases = (change: Partial<LeasesView> = {}): LeasesView => ({
+  observedAt: at,
+  leadership: 'leading',
+  epoch,
+  committing: true,
+  version,
+  profile: { lengthMs: 2000, boundMs: 500, drift: 0.01 },
+  marginMs: 570.5,
+  voters: [],
+  answeringVotes: 0,
+  votes: 0,
+  hosts: [],
+  barrier: [],
+  advice: [],
   ...change,
 });

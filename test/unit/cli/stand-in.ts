@@ -133,14 +133,17 @@ export interface RunOptions {
   /** Columns; then output counts as a terminal. */
   readonly terminal?: number;
   readonly signal?: AbortSignal;
+  /** What a person types when asked so, in this order; then input counts as a terminal. */
+  readonly answers?: readonly (readonly [question: RegExp, answer: string])[];
   /** Hears what was printed so far. */
   readonly heard?: (out: string) => void;
 }
 
 /** Runs the command line in this process against a socket. */
 export async function cli(socket: string | undefined, argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const stdin = new PassThrough();
-  stdin.end(options.input ?? '');
+  const { answers } = options;
+  const stdin = Object.assign(new PassThrough(), answers ? { isTTY: true } : {});
+  if (!answers) stdin.end(options.input ?? '');
   const screen = (hear?: (text: string) => void) => {
     const stream = new PassThrough();
     const chunks: Buffer[] = [];
@@ -155,12 +158,26 @@ export async function cli(socket: string | undefined, argv: readonly string[], o
     };
   };
   const out = screen(options.heard);
-  const err = screen();
+  const waiting = [...(answers ?? [])];
+  let heard = 0;
+  const err = screen((text) => {
+    const [next] = waiting;
+    if (!next?.[0].test(text.slice(heard))) return;
+    heard = text.length;
+    waiting.shift();
+    stdin.write(`${next[1]}\n`);
+  });
   const code = await runCli(argv, [], {
     stdin,
     stdout: out.stream,
     stderr: err.stream,
-    env: { ...(socket === undefined ? {} : { VIRGA_SOCKET: socket }), HOME: '/nonexistent', ...options.env },
+    // Neither contexts nor keepers of this machine.
+    env: {
+      ...(socket === undefined ? {} : { VIRGA_SOCKET: socket }),
+      HOME: '/nonexistent',
+      VIRGA_KEEPERS: '/nonexistent',
+      ...options.env,
+    },
     interrupted: options.signal ?? new AbortController().signal,
   });
   // What was written is handed on in the next turn of the streams.

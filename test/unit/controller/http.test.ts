@@ -27,6 +27,7 @@ import { durableFiles } from '../../../src/effects/files.ts';
 import { sandboxedQemuImg } from '../../../src/effects/qemu-img.ts';
 import { aNetwork } from '../core/kit.ts';
 import { change, ids, quiet, siteId, world } from './kit.ts';
+import { alone } from './alone.ts';
 
 let folder: string;
 let services: Services;
@@ -38,7 +39,7 @@ before(async () => {
   await state.change(() => change([aNetwork('lan')]));
   const shared = { clock, ids, log: quiet };
   const loop = new Loop({ state, clock, log: quiet });
-  const links = new Links({ loop, clock, log: quiet, siteId: () => siteId, version: 'test' });
+  const links = new Links({ loop, clock, log: quiet, siteId: () => siteId, version: 'test', ...alone });
   const records = durableFiles(folder);
   const files = await openImageFiles({ folder }, { tool: sandboxedQemuImg(), records, clock, log: quiet });
   services = {
@@ -58,6 +59,7 @@ before(async () => {
       throw new VirgaError('not_leading');
     },
     agentUrls: () => [],
+    storedImages: async () => [],
     backup: () => Promise.reject(new VirgaError('not_leading')),
   };
   ({ app } = await buildServer(services));

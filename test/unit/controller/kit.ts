@@ -37,7 +37,7 @@ export interface World {
   readonly state: SiteState;
   /** Asked at every call of the store. */
   fault: (call: 'lead' | 'commit' | 'read', commit?: Commit) => StoreFault | undefined;
-  /** A controller that starts anew on the same store. */
+  /** A controller that takes the lead on the same store. */
   another(options?: Partial<StateOptions>): SiteState;
 }
 
@@ -49,8 +49,13 @@ export function world(): World {
     now: () => clock.now(),
     fault: (call, commit) => faults.fault(call, commit),
   });
-  const another = (options: Partial<StateOptions> = {}): SiteState =>
-    new SiteState({ store, clock, log: quiet, ...options });
+  let number = 0;
+  const another = (options: Partial<StateOptions> = {}): SiteState => {
+    const state = new SiteState({ store, clock, log: quiet, ...options });
+    number += 1;
+    void state.claim({ number, id: `epoch-${number}` });
+    return state;
+  };
   return Object.assign(faults, { clock, store, state: another(), another });
 }
 

@@ -40,7 +40,11 @@ const report: HostReport = {
 let server: Server;
 let links: Links;
 let attached: HostLink[];
+let detached: HostLink[];
 let reports: HostReport[];
+let epoch: number | undefined;
+let known = true;
+const controllerId = '00000000-0000-4000-8000-0000000000c0';
 let said: string[];
 const log: Log = {
   debug() {},
@@ -53,7 +57,7 @@ const log: Log = {
 before(async () => {
   const sockets = new WebSocketServer({ noServer: true });
   server = createServer().on('upgrade', (request, socket, head) => {
-    sockets.handleUpgrade(request, socket, head, (accepted) => links.accept(accepted, host));
+    sockets.handleUpgrade(request, socket, head, (accepted) => links.accept(accepted, host.id));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -64,14 +68,28 @@ after(() => {
 });
 beforeEach(() => {
   attached = [];
+  detached = [];
   reports = [];
   said = [];
   const loop = {
     attach: (link: HostLink) => void attached.push(link),
-    detach: () => {},
+    detach: (link: HostLink) => void detached.push(link),
     report: (_id: string, each: HostReport) => void reports.push(each),
   };
-  links = new Links({ loop, clock: systemClock, log, siteId: () => siteId, version: 't' });
+  epoch = 1;
+  known = true;
+  links = new Links({
+    loop,
+    clock: systemClock,
+    log,
+    siteId: () => siteId,
+    version: 't',
+    epoch: () => epoch,
+    host: (id) => (known && id === host.id ? host : undefined),
+    controllerId,
+    controllers: () => ['https://one.example:7443', 'https://two.example:7443'],
+    leader: () => 'https://two.example:7443',
+  });
 });
 
 /** An agent that has said `first`; `next` gives what it is told, in order. */
@@ -146,5 +164,48 @@ test('an assignment that no message can carry is not sent, and the link stays', 
   link?.send({ ...small, generation: 2 });
   await one.until(() => one.told.length === 2);
   assert.equal(one.told[1]?.type === 'assignment' && one.told[1].assignment.generation, 2);
+  one.socket.terminate();
+});
+
+test('a host waits while another controller leads, and is welcomed the moment this one does', async () => {
+  epoch = undefined;
+  const one = await agent(hello);
+  await one.until(() => one.told.length === 1);
+  const controllers = ['https://one.example:7443', 'https://two.example:7443'];
+  assert.deepEqual(one.told[0], { type: 'standby', controllerId, controllers, leader: 'https://two.example:7443' });
+  one.send({ type: 'report', report });
+  one.socket.ping();
+  await once(one.socket, 'pong', { signal: AbortSignal.timeout(5000) });
+  assert.deepEqual([attached.length, links.count, links.connected(host.id)], [0, 0, false]);
+  await assert.rejects(links.ask(host, { ask: 'destroy-stray', guestId: host.id }), { code: 'host_unreachable' });
+  epoch = 7;
+  links.update();
+  await one.until(() => one.told.length === 2);
+  const [, welcome] = one.told;
+  assert.ok(welcome?.type === 'welcome');
+  assert.deepEqual([welcome.epoch, welcome.controllerId, welcome.controllers], [7, controllerId, controllers]);
+  assert.deepEqual([attached.length, links.count, reports.length], [1, 1, 0], 'what it said before is not believed');
+  links.update();
+  one.send({ type: 'report', report });
+  await settled(one);
+  assert.deepEqual([one.told.length, reports.length, attached.length], [3, 1, 1], 'it is welcomed once');
+  epoch = undefined;
+  const asked = links.ask(host, { ask: 'destroy-stray', guestId: host.id });
+  links.update();
+  await assert.rejects(asked, { code: 'host_unreachable' });
+  await one.until(() => one.told.at(-1)?.type === 'standby');
+  assert.ok(detached.length > 0);
+  one.socket.terminate();
+});
+
+test('a host that the site removed while it waited is refused when this controller leads', async () => {
+  epoch = undefined;
+  const one = await agent(hello);
+  await one.until(() => one.told.length === 1);
+  known = false;
+  epoch = 7;
+  links.update();
+  await one.until(() => one.told.length === 2);
+  assert.equal(one.told[1]?.type === 'refused' && one.told[1].code, 'certificate_refused');
   one.socket.terminate();
 });

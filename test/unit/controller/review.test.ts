@@ -14,6 +14,7 @@ import { Links } from '../../../src/controller/links.ts';
 import { Loop } from '../../../src/controller/loop.ts';
 import { aGuest, aHost, aNetwork, anImage, aReport, sight, TestSite } from '../core/kit.ts';
 import { change, ids, quiet, siteId, world } from './kit.ts';
+import { alone } from './alone.ts';
 
 const host = aHost('alder');
 const image = anImage('debian');
@@ -50,7 +51,7 @@ async function restored() {
   await state.change(() => change([host, image, lan, going]));
   const review = { restoredAt: clock.now(), backupAt: clock.now() - 1000 };
   await state.change((snapshot) => change([], { site: { ...snapshot.site, review } }));
-  const links = new Links({ loop, clock, log: quiet, siteId: () => siteId, version: 'test' });
+  const links = new Links({ loop, clock, log: quiet, siteId: () => siteId, version: 'test', ...alone });
   loop.report(host.id, aReport(host, [sight(going)], { strays: [stray] }));
   await loop.iterate();
   const services = { state, links } as Parameters<typeof decideReview>[0];

@@ -4,14 +4,18 @@ import { VirgaError, type ErrorCode } from '../../../src/core/errors.ts';
 import type { Snapshot } from '../../../src/core/model/snapshot.ts';
 import type { News } from '../../../src/controller/state.ts';
 import { aGuest, aHost, aNetwork } from '../core/kit.ts';
-import { change, world } from './kit.ts';
+import type { Store } from '../../../src/ports.ts';
+import type { MemoryStore } from '../../../src/controller/store/memory.ts';
+import { SiteState } from '../../../src/controller/state.ts';
+import { change, quiet, world } from './kit.ts';
 
 const code = (wanted: ErrorCode) => (error: unknown) => error instanceof VirgaError && error.code === wanted;
 const names = (snapshot: Snapshot): string[] => [...snapshot.all('network')].map(({ name }) => name).sort();
 const repeat = (key: string, requestHash = 'hash') => ({ key, who: 'local:root', requestHash });
 
 test('nothing is known before it leads', () => {
-  const { state } = world();
+  const { store, clock } = world();
+  const state = new SiteState({ store, clock, log: quiet });
   assert.equal(state.leadership, 'starting');
   assert.throws(() => state.snapshot, code('not_leading'));
 });
@@ -72,7 +76,7 @@ test('after an unknown outcome the state is loaded before anything else is decid
       return change([]);
     });
     assert.deepEqual(seen, fault === 'after' ? ['first', 'second'] : ['first']);
-    assert.equal(here.state.snapshot.site.epoch, 2);
+    assert.equal(here.state.snapshot.site.epoch, 1, 'its own epoch still stands');
   }
 });
 
@@ -132,14 +136,102 @@ test('a leader that was displaced decides nothing any more', async () => {
     here.state.change(() => change([aNetwork('late')])),
     code('not_leading'),
   );
-  assert.equal(here.state.leadership, 'displaced');
+  assert.equal(here.state.leadership, 'standby');
   assert.throws(() => here.state.snapshot, code('not_leading'));
   assert.deepEqual(names(other.snapshot), ['mine', 'theirs']);
 });
 
+test('who is outbid hears above which number it must stand, and leads again above it', async () => {
+  const here = world();
+  await here.state.change(() => change([aNetwork('mine')]));
+  const bids: number[] = [];
+  const seen: string[] = [];
+  here.state.onOutbid((number) => bids.push(number));
+  here.state.onLeadership((leadership) => seen.push(leadership));
+  await here.store.lead({ number: 7, id: 'other' });
+  assert.equal(await here.state.confirm(), true, 'it committed a moment ago, so nobody is asked');
+  here.clock.pass(500);
+  assert.equal(await here.state.confirm(), false);
+  assert.deepEqual([bids, here.state.leadership, here.state.committedAt], [[7], 'standby', undefined]);
+  await here.state.claim({ number: 8, id: 'mine' });
+  await here.state.change(() => change([aNetwork('again')]));
+  assert.deepEqual(names(here.state.snapshot), ['again', 'mine']);
+  assert.deepEqual(seen, ['standby', 'reloading', 'leading']);
+  await here.state.claim({ number: 6, id: 'too low' });
+  assert.deepEqual([bids, here.state.leadership], [[7, 8], 'standby']);
+});
+
+test('who stands by decides nothing, also what waited and what was on its way', async () => {
+  const here = world();
+  await here.state.change(() => change([aNetwork('first')]));
+  const running = here.state.change(() => change([aNetwork('second')]));
+  const waiting = here.state.change(() => change([aNetwork('third')]));
+  await here.state.claim(undefined);
+  const outcomes = await Promise.allSettled([running, waiting]);
+  assert.deepEqual(
+    outcomes.map((each) => each.status),
+    ['rejected', 'rejected'],
+  );
+  assert.equal(here.state.epoch, undefined);
+  const other = here.another();
+  await other.ensure();
+  assert.ok(!names(other.snapshot).includes('third'));
+});
+
+test('the confirmation says when a commit would last have been taken, and is silent while the store is away', async () => {
+  const here = world();
+  await here.state.ensure();
+  const led = here.clock.monotonic();
+  here.clock.pass(460);
+  assert.equal(await here.state.confirm(), true);
+  assert.equal(here.state.committedAt, led + 460);
+  here.clock.pass(2000);
+  here.fault = (call) => (call === 'read' ? 'before' : undefined);
+  assert.equal(await here.state.confirm(), false);
+  assert.deepEqual([here.state.committedAt, here.state.leadership], [led + 460, 'leading']);
+});
+
+test('a database that lost its last rows: the leader stands again above what hosts have seen of it', async () => {
+  const here = world();
+  await here.state.change(() => change([aNetwork('kept')]));
+  await here.state.change(() => change([aNetwork('lost')]));
+  // The store that a failover left: it never had the second commit, nor this leader's epoch.
+  const behind = world();
+  await behind.state.change(() => change([aNetwork('kept')]));
+  const bids: number[] = [];
+  const state = new SiteState({ store: failover(here.store, behind.store), clock: here.clock, log: quiet });
+  state.onOutbid((number) => bids.push(number));
+  await state.claim({ number: 5, id: 'mine' });
+  assert.equal(state.snapshot.revision, 2);
+  here.clock.pass(1000);
+  switched = true;
+  assert.equal(await state.confirm(), false);
+  assert.equal(state.leadership, 'reloading');
+  await assert.rejects(state.ensure(), code('not_leading'));
+  assert.deepEqual([bids, state.leadership], [[5], 'standby']);
+  await state.claim({ number: 6, id: 'mine' });
+  assert.deepEqual([state.snapshot.revision, names(state.snapshot)], [1, ['kept']]);
+});
+
+let switched = false;
+
+/** One store until `switched`, then the other. */
+function failover(first: MemoryStore, second: MemoryStore): Store {
+  const now = (): MemoryStore => (switched ? second : first);
+  return {
+    lead: async (claim) => now().lead(claim),
+    epoch: async () => now().epoch(),
+    commit: async (commit) => now().commit(commit),
+    idempotent: async (who, key) => now().idempotent(who, key),
+    events: async (query) => now().events(query),
+    ping: async () => now().ping(),
+  };
+}
+
 test('too many changes at once are refused', async () => {
   const here = world();
   const state = here.another({ maxWaiting: 3 });
+  await state.ensure();
   const all = await Promise.allSettled(
     Array.from({ length: 5 }, async (_, index) => state.change(() => change([aNetwork(`n-${index}`)]))),
   );

@@ -14,12 +14,14 @@ import {
   stopGuest,
   unholdGuest,
 } from '../../../src/core/requests/actions.ts';
+import { decide } from '../../../src/core/converge.ts';
+import { receiveReport } from '../../../src/core/report.ts';
 import { adoptGuest, releaseGuest } from '../../../src/core/requests/adoption.ts';
 import { resizeGuest } from '../../../src/core/requests/resize.ts';
 import type { RequestResult } from '../../../src/core/requests/result.ts';
 import { createSnapshot, deleteSnapshot, revertSnapshot } from '../../../src/core/requests/snapshots.ts';
 import { startGuest } from '../../../src/core/requests/start.ts';
-import { aGuest, aHost, anImage, refused, sight, t0, TestSite } from './kit.ts';
+import { aGuest, aHost, anImage, aReport, refused, sight, t0, TestSite } from './kit.ts';
 import type { GuestWish } from './kit.ts';
 
 const image = anImage('debian');
@@ -45,6 +47,18 @@ function act(site: TestSite, action: Action, rise = 1): Guest {
   assert.equal(guest.status.lastGeneration, before + rise);
   assert.equal(guest.status.placement?.generation ?? guest.status.lastGeneration, before + rise);
   return guest;
+}
+
+function decideOn(site: TestSite): void {
+  const heard = new Map([...site.all('host')].map((host) => [host.id, site.now] as const));
+  site.commit(decide(site, site.now, heard));
+}
+
+/** h1 reports the copy gone; then it is decided. */
+function hearGone(site: TestSite, gone: { readonly id: string; readonly generation: number }): void {
+  const h1 = site.host('h1');
+  site.commit(receiveReport(site, h1.id, aReport(h1, [], { gone: [gone] }), site.now));
+  decideOn(site);
 }
 
 function idle(site: TestSite, action: Action): void {
@@ -98,9 +112,23 @@ test('a keep disk stays on its host even when that is cordoned', () => {
 test('a fresh disk leaves a cordoned host, and the old host is told to remove what it has', () => {
   const h1 = aHost('h1', { spec: { cordoned: true } });
   const site = siteOf({ spec: { power: 'off', diskMode: 'fresh' } }, {}, h1, aHost('h2'));
+  const moved = act(site, startGuest);
+  assert.equal(moved.status.placement, undefined, 'its old copy must be gone first: it is highly available');
+  assert.equal(moved.status.observed, undefined, 'what the old host saw no longer counts');
+  const left = { id: moved.id, name: 'g', generation: 2 };
+  assert.deepEqual(site.host('h1').status.leaving, [left]);
+  decideOn(site);
+  assert.deepEqual(site.guest('g').status.unplaced, ['h1 removes its earlier copy first']);
+  hearGone(site, left);
+  assert.equal(site.guest('g').status.placement?.hostId, site.host('h2').id);
+  assert.equal(site.guest('g').status.placement?.generation, 3);
+});
+
+test('a fresh disk that is not highly available moves at once', () => {
+  const h1 = aHost('h1', { spec: { cordoned: true } });
+  const site = siteOf({ spec: { power: 'off', diskMode: 'fresh', ha: 'off' } }, {}, h1, aHost('h2'));
   const moved = act(site, startGuest, 2);
   assert.equal(moved.status.placement?.hostId, site.host('h2').id);
-  assert.equal(moved.status.observed, undefined, 'what the old host saw no longer counts');
   assert.deepEqual(site.host('h1').status.leaving, [{ id: moved.id, name: 'g', generation: 2 }]);
 });
 
@@ -113,7 +141,9 @@ test('a fresh disk stays where it is seen down under an older order only', () =>
 test('a fresh guest that failed on its host is tried elsewhere', () => {
   const error = { code: 'engine', message: 'no', errorAt: t0, gaveUp: true };
   const site = siteOf({ spec: { diskMode: 'fresh' } }, { engine: 'absent', error }, aHost('h1'), aHost('h2'));
-  assert.equal(act(site, startGuest, 2).status.placement?.hostId, site.host('h2').id);
+  const { id } = act(site, startGuest);
+  hearGone(site, { id, generation: 2 });
+  assert.equal(site.guest('g').status.placement?.hostId, site.host('h2').id);
 });
 
 test('a guest that is nowhere is placed when started, or waits', () => {

@@ -74,7 +74,7 @@ test('under review nothing is destroyed', () => {
 
 test('a guest that moved away is removed on its old host and kept on its new one, also after its deletion', () => {
   const old = aHost('old', { spec: { cordoned: true } });
-  const guest = aGuest('g', { on: old, image, spec: { diskMode: 'fresh', power: 'off' } });
+  const guest = aGuest('g', { on: old, image, spec: { diskMode: 'fresh', power: 'off', ha: 'off' } });
   const { id: _id, ...observed } = sight(guest);
   const state = new TestSite([old, h1, image, { ...guest, status: { ...guest.status, state: 'stopped', observed } }]);
   state.commit(startGuest(state, 'g', state.context));

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Host } from '../../../src/core/model/host.ts';
 import {
   changeHost,
   cordonHost,
@@ -105,7 +106,11 @@ test('a host with guests, or with guests pinned to it, is not removed', () => {
 
 test('a lost host: fresh guests go elsewhere, kept disks are lost and say so, deleted guests are gone', () => {
   const image = anImage('debian');
-  const h1 = aHost('h1', { status: { state: 'silent' } });
+  const silent = aHost('h1', { status: { state: 'silent' } });
+  const known = new TestSite([silent, aHost('h2')]);
+  const early = refused('host_not_over', () => removeHost(known, 'h1', { lost: true, confirm: 'h1' }, known.context));
+  assert.match(early.hint, /declare-dead h1/);
+  const h1: Host = { ...silent, status: { ...silent.status, state: 'lost' } };
   const site = new TestSite([
     h1,
     aHost('h2'),

@@ -1,8 +1,8 @@
 /** A small site in memory for tests and benches of the core: builds objects, applies changes as the store does. */
 import assert from 'node:assert/strict';
 import type { Guest, GuestObservation, GuestSpec } from '../../../src/core/model/guest.ts';
-import type { Host, HostSpec, HostStatus } from '../../../src/core/model/host.ts';
-import type { GuestReport, HostReport } from '../../../src/core/model/assignment.ts';
+import type { Host, HostSpec, HostStatus, KeeperFacts } from '../../../src/core/model/host.ts';
+import type { GuestReport, HostReport, LeaseReport } from '../../../src/core/model/assignment.ts';
 import type { Image } from '../../../src/core/model/image.ts';
 import type { Network, NetworkSpec } from '../../../src/core/model/network.ts';
 import type { Instant, Kind, Meta, Uuid } from '../../../src/core/model/resource.ts';
@@ -83,6 +83,7 @@ export function aHost(name: string, wish: HostWish = {}): Host {
       stateAt: t0,
       lastHeardAt: t0,
       session: { number: 1, id: uuid() },
+      keeper: { diskId: uuid(), addresses: ['192.0.2.1:7444'], version: '0.1.0' },
       engine,
       network: { bridges: ['br0'] },
       measured: { cpus: 8, memoryMiB: 16_384, diskMiB: 102_400 },
@@ -206,6 +207,10 @@ export function sight(guest: Guest, more: Partial<GuestObservation> = {}): Guest
   };
 }
 
+function aLease({ diskId, addresses, version }: KeeperFacts): LeaseReport {
+  return { diskId, addresses, version: version ?? '0.1.0', state: 'held', leftMs: 1900, epoch: 1, roundTripsMs: {} };
+}
+
 /** A report that says of the host what is known of it already, and these guests. */
 export function aReport(host: Host, guests: readonly GuestReport[], more: Partial<HostReport> = {}): HostReport {
   const { status } = host;
@@ -218,6 +223,7 @@ export function aReport(host: Host, guests: readonly GuestReport[], more: Partia
     assignmentGeneration: status.assignmentGeneration ?? 1,
     assignmentEpoch: 1,
     ...(status.engine ? { engine: status.engine } : {}),
+    ...(status.keeper ? { lease: aLease(status.keeper) } : {}),
     network: status.network ?? { bridges: ['br0'] },
     measured: status.measured ?? { cpus: 8, memoryMiB: 16_384, diskMiB: 102_400 },
     used: status.used ?? { cpuPercent: 1, memoryMiB: 1000, diskMiB: 1000 },

@@ -6,7 +6,7 @@ import { Mirror } from '../../../src/controller/store/mirror.ts';
 import { kinds } from '../../../src/core/model/resource.ts';
 import type { AnyResource } from '../../../src/core/model/snapshot.ts';
 import type { LoadedState } from '../../../src/ports.ts';
-import { commit, guest, network, uuid } from './samples.ts';
+import { commit, guest, lead, network, uuid } from './samples.ts';
 
 const empty: LoadedState = {
   revision: 0,
@@ -92,7 +92,7 @@ it('is at every moment what the store would load, and a watch that follows it en
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 20 }), fc.nat(20), async (steps, watchFrom) => {
       const store = new MemoryStore({ newSite: { id: uuid(0), name: 'test' }, now: () => 0 });
-      const mirror = new Mirror(await store.lead());
+      const mirror = new Mirror(await lead(store));
       const watched = new Map<string, AnyResource>();
       for (const [index, { put, remove, extra }] of steps.entries()) {
         const guests = put.map(({ number, host }) => guest(number, host === 0 ? {} : { hostId: uuid(host) }));
@@ -106,7 +106,7 @@ it('is at every moment what the store would load, and a watch that follows it en
         if (index === Math.min(watchFrom, steps.length - 1))
           for (const each of mirror.all('guest')) watched.set(each.id, each);
       }
-      const state = await store.lead();
+      const state = await lead(store);
       assert.deepEqual(ids(kinds.flatMap((kind) => [...mirror.all(kind)])), ids(state.resources));
       for (const each of state.resources) assert.deepEqual(mirror.get(each.kind, each.id), each);
       const since = mirror.since(Math.min(watchFrom + 1, steps.length));

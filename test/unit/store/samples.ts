@@ -3,7 +3,8 @@ import type { Guest } from '../../../src/core/model/guest.ts';
 import type { Network } from '../../../src/core/model/network.ts';
 import type { NewEvent } from '../../../src/core/model/snapshot.ts';
 import type { AnyResource } from '../../../src/core/model/snapshot.ts';
-import type { Commit } from '../../../src/ports.ts';
+import type { Epoch } from '../../../src/core/ha/types.ts';
+import type { Commit, LoadedState, Store } from '../../../src/ports.ts';
 
 /** A UUID that tells its number. */
 export function uuid(number: number): string {
@@ -93,8 +94,19 @@ export function event(type: string, message = 'It happened', subjectNumber = 1):
   return { eventAt: 1_700_000_000_000, type, severity: 'info', subject, message, who: 'local:root' };
 }
 
+/** The epoch of that number that the tests claim. */
+export const epochOf = (number: number): Epoch => ({ number, id: uuid(0xe0000 + number) });
+
+/** Takes the lead under the next epoch. */
+export async function lead(store: Store): Promise<LoadedState> {
+  const { number } = await store.epoch();
+  const answer = await store.lead(epochOf(number + 1));
+  if (!answer.ok) throw new Error(`outbid by ${answer.epoch.number}`);
+  return answer.state;
+}
+
 export function commit(epoch: number, change: Partial<Commit>): Commit {
-  return { epoch, put: [], remove: [], events: [], expect: [], ...change };
+  return { epoch: epochOf(epoch), put: [], remove: [], events: [], expect: [], ...change };
 }
 
 /** What the store must give back for an object: the object itself, under the commit's revision. */

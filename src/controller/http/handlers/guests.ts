@@ -1,6 +1,7 @@
 import { present } from '../../../api/present.ts';
 import type { GuestView } from '../../../api/schemas.ts';
 import { VirgaError } from '../../../core/errors.ts';
+import { eligibility } from '../../../core/ha/eligible.ts';
 import type { Guest } from '../../../core/model/guest.ts';
 import { can, guestCan, guestState, type GuestAction } from '../../../core/model/states.ts';
 import type { Host } from '../../../core/model/host.ts';
@@ -8,6 +9,7 @@ import type { Snapshot } from '../../../core/model/snapshot.ts';
 import { explain } from '../../../core/place/explain.ts';
 import * as actions from '../../../core/requests/actions.ts';
 import { adoptGuest, findForeign, releaseGuest } from '../../../core/requests/adoption.ts';
+import { cleanupGuest } from '../../../core/requests/cleanup.ts';
 import { runGuests } from '../../../core/requests/guests.ts';
 import { resizeGuest } from '../../../core/requests/resize.ts';
 import { resolve } from '../../../core/requests/resolve.ts';
@@ -60,6 +62,7 @@ export function guestHandlers(services: Services): Handlers<GuestOperation> {
     'guest.hold': (call) => change(call, (at, ref) => actions.holdGuest(at, ref, call.body, call.context)),
     'guest.unhold': (call) => change(call, (at, ref) => actions.unholdGuest(at, ref, call.context)),
     'guest.release': (call) => change(call, (at, ref) => releaseGuest(at, ref, call.context)),
+    'guest.cleanup': (call) => change(call, (at, ref) => cleanupGuest(at, ref, call.context)),
     'guest.adopt': async (call) => {
       const { host, domain } = findForeign(state.snapshot, call.body);
       const inspected = await services.links.ask<'inspect'>(host, { ask: 'inspect', uuid: domain.uuid });
@@ -102,13 +105,18 @@ export function reach(snapshot: Snapshot, ref: string, action: GuestAction): { g
 function explanation(snapshot: Snapshot, ref: string) {
   const guest = resolve(snapshot, 'guest', ref);
   const { placed, hosts } = explain(snapshot, guest);
-  const { state, stateReason } = guest.status;
+  const { state, stateReason, waits } = guest.status;
+  const able = eligibility(guest);
   return {
     guest: guest.name,
     state,
     ...(stateReason === undefined ? {} : { stateReason }),
+    ha: able.ha ? { ha: true } : { ha: false, why: able.why },
     ...(placed ? { host: placed.host } : {}),
-    reasons: [...(placed?.reasons ?? guest.status.unplaced ?? [])],
+    reasons: [
+      ...(placed?.reasons ?? guest.status.unplaced ?? []),
+      ...(waits === undefined ? [] : [`it waits: ${waits}`]),
+    ],
     hosts: hosts.map(({ host, fits, chosen, sentence }) => ({ host, fits, chosen, reasons: [sentence] })),
   };
 }

@@ -1,19 +1,22 @@
 /** The site at a glance. */
-import type { SiteStatusView } from '../../../api/schemas.ts';
+import type { LeasesView, SiteStatusView } from '../../../api/schemas.ts';
 import { present } from '../../../api/present.ts';
-import type { Resources } from '../../../core/model/host.ts';
+import type { HostState, Resources } from '../../../core/model/host.ts';
 import type { Kind } from '../../../core/model/resource.ts';
 import type { Snapshot } from '../../../core/model/snapshot.ts';
 import { promisable, promised } from '../../../core/place/capacity.ts';
 import type { Services } from '../services.ts';
+import { leasesAtAGlance, leasesOf } from './lease-view.ts';
 
 /** Problems that one answer lists; the lists have them all. */
 const maxProblems = 100;
 type Problem = SiteStatusView['problems'][number];
 
-export function statusOf({ state, version, startedAt }: Services): SiteStatusView {
+export function statusOf(services: Services): SiteStatusView {
+  const { state, version, startedAt } = services;
   const { snapshot } = state;
   const { site } = snapshot;
+  const leases = services.lease ? leasesOf(services) : undefined;
   return {
     id: site.id,
     name: site.name,
@@ -23,12 +26,13 @@ export function statusOf({ state, version, startedAt }: Services): SiteStatusVie
     leading: state.leadership === 'leading',
     startedAt: new Date(startedAt).toISOString(),
     ...(site.review ? { review: present(site.review) } : {}),
+    ...leasesAtAGlance(services, leases, snapshot),
     hosts: countStates(snapshot, 'host'),
     guests: countStates(snapshot, 'guest'),
     images: countStates(snapshot, 'image'),
     networks: snapshot.count('network'),
     capacity: capacityOf(snapshot),
-    problems: problemsOf(snapshot, state.leadership === 'leading').slice(0, maxProblems),
+    problems: [...problemsOf(snapshot, state.leadership === 'leading'), ...lapses(leases)].slice(0, maxProblems),
   };
 }
 
@@ -54,6 +58,22 @@ function add(a: Resources, b: Resources): Resources {
   return { cpus: a.cpus + b.cpus, memoryMiB: a.memoryMiB + b.memoryMiB, diskMiB: a.diskMiB + b.diskMiB };
 }
 
+/** A host that is heard, and whose guests stand still all the same. */
+function lapses(leases: LeasesView | undefined): Problem[] {
+  return (leases?.hosts ?? [])
+    .filter((each) => each.state === 'lapsed')
+    .map(({ host }) => ({
+      subject: `host ${host}`,
+      message: 'hears no majority of the voters: its highly available guests are frozen, and go on when it does',
+    }));
+}
+
+const hostTroubles: Partial<Readonly<Record<HostState, string>>> = {
+  silent: 'is silent; its guests are unknown',
+  lost: 'is lost: its session is over, nothing runs there any more',
+  fenced: 'is powered off, or declared dead; nothing runs there any more',
+};
+
 function problemsOf(snapshot: Snapshot, leading: boolean): Problem[] {
   const problems: Problem[] = [];
   if (!leading)
@@ -62,7 +82,8 @@ function problemsOf(snapshot: Snapshot, leading: boolean): Problem[] {
     problems.push({ subject: 'site', message: 'it was restored and waits for review: virga review' });
   for (const host of snapshot.all('host')) {
     const subject = `host ${host.name}`;
-    if (host.status.state === 'silent') problems.push({ subject, message: 'is silent; its guests are unknown' });
+    const word = hostTroubles[host.status.state];
+    if (word !== undefined) problems.push({ subject, message: word });
     for (const message of host.status.problems) problems.push({ subject, message });
   }
   for (const network of snapshot.all('network'))

@@ -1,0 +1,117 @@
+/**
+ * A keeper without voters: real groups, a register on disk, and a lease that the test holds, lets lapse or ends by writing
+ * `control/keeper.json`. It lives in the agent's process, so that a test sees exactly what the agent asks of it; what it
+ * must remember survives both.
+ */
+import { readFileSync, renameSync, watch, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { VirgaError } from '../../../src/core/errors.ts';
+import { hostGroup, sessionGroup } from '../../../src/core/ha/groups.ts';
+import type { LeaseReport } from '../../../src/core/model/assignment.ts';
+import type { HostSession } from '../../../src/core/model/host.ts';
+import { cgroupRoot, tell } from '../../../src/keeper/cgroup.ts';
+import { hostGroups } from '../../../src/keeper/groups.ts';
+import type { GuestTicket, KeeperDoor, KeeperView, RegisterResult } from '../../../src/agent/ports.ts';
+
+/** What a test writes. */
+export interface KeeperWill {
+  readonly session: HostSession;
+  readonly lease: LeaseReport['state'];
+  readonly epoch: number;
+  /** Processes that are to be moved into a group wait for ever: the agent dies between making and resuming. */
+  readonly stall?: boolean;
+  /** It does not answer. */
+  readonly away?: boolean;
+}
+
+type Entries = Record<string, { generation: number; epoch: number }>;
+interface Kept {
+  readonly sessionId: string;
+  readonly entries: Entries;
+}
+
+export const willFile = 'keeper.json';
+const keptFile = 'keeper-register.json';
+
+function readJson<T>(path: string): T | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as T;
+  } catch {
+    return undefined;
+  }
+}
+
+export async function loneKeeper(hostId: string, control: string): Promise<KeeperDoor> {
+  const groups = hostGroups(hostId);
+  const listeners = new Set<() => void>();
+  const first = readJson<KeeperWill>(join(control, willFile));
+  if (!first) throw new Error(`there is no ${willFile}`);
+  let will = first;
+  const kept = readJson<Kept>(join(control, keptFile));
+  let entries: Entries = kept?.sessionId === will.session.id ? kept.entries : {};
+  const keep = (): void => {
+    writeFileSync(join(control, `${keptFile}.new`), JSON.stringify({ sessionId: will.session.id, entries }));
+    renameSync(join(control, `${keptFile}.new`), join(control, keptFile));
+  };
+  const obey = async (next: KeeperWill): Promise<void> => {
+    if (next.session.id !== will.session.id) entries = {};
+    will = next;
+    keep();
+    await groups.clearOthers(will.session);
+    await groups.ensure(will.session);
+    const group = join(cgroupRoot() ?? '', hostGroup(hostId), sessionGroup(will.session));
+    await tell(group, 'cgroup.freeze', will.lease === 'held' ? '0' : '1');
+    for (const listener of listeners) listener();
+  };
+  await obey(will);
+  watch(control, (_event, name) => {
+    if (name !== willFile) return;
+    const next = readJson<KeeperWill>(join(control, willFile));
+    if (next) void obey(next);
+  });
+  const answering = (): void => {
+    if (will.away) throw new VirgaError('keeper', { host: hostId, detail: 'the test keeps it silent' });
+  };
+  const register = async ({ guestId, generation, epoch, session }: GuestTicket): Promise<RegisterResult> => {
+    if (session.id !== will.session.id) return { ok: false, why: 'session', detail: 'that session is over' };
+    if (!entries[guestId]) {
+      if (epoch < will.epoch) return { ok: false, why: 'epoch', detail: `${epoch} is below ${will.epoch}` };
+      entries[guestId] = { generation, epoch };
+      keep();
+    }
+    const group = await groups.make(will.session, guestId);
+    return will.lease === 'held' ? { ok: true, group } : { ok: false, why: 'lapsed', detail: 'no majority' };
+  };
+  return {
+    state: async (): Promise<KeeperView> => {
+      answering();
+      const lease = { state: will.lease, leftMs: 1000, epoch: will.epoch, roundTripsMs: {} };
+      return {
+        session: will.session,
+        lease: { diskId: hostId, addresses: [], version: 'lone', ...lease },
+        entries: Object.entries(entries).map(([guestId, entry]) => ({ guestId, ...entry })),
+        gone: [],
+      };
+    },
+    register: async (ticket) => {
+      answering();
+      return register(ticket);
+    },
+    enter: async (guestId, pid) => {
+      answering();
+      if (will.stall) return new Promise<never>(() => undefined);
+      await groups.enter(will.session, guestId, pid);
+    },
+    clear: async (guestId) => {
+      answering();
+      if (!(await groups.clear(will.session, guestId)))
+        throw new VirgaError('keeper', { host: hostId, detail: `${guestId} does not die` });
+      delete entries[guestId];
+      keep();
+    },
+    onChange: (listener) => {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+  };
+}
