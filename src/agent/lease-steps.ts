@@ -10,14 +10,9 @@ import type { StepContext } from './step-context.ts';
 
 type Refusal = Extract<RegisterResult, { ok: false }>;
 
-/**
- * What the keeper is asked to register. An entry that stands stays valid, so a guest that crashed needs no newer word of a
- * leader; a fresh one is made under the order's own epoch and the session that it was given for.
- */
-export function ticketOf(order: GuestOrder, { assignment, keeper, session }: StepContext): GuestTicket {
-  const entry = keeper?.entries.get(order.id);
-  const { generation, epoch } = entry ?? order;
-  return { guestId: order.id, generation, epoch, session: assignment.session ?? session };
+/** What the keeper is asked to register: the order, for the session that it was given for. */
+export function ticketOf({ id, generation, epoch }: GuestOrder, { assignment, session }: StepContext): GuestTicket {
+  return { guestId: id, generation, epoch, session: assignment.session ?? session };
 }
 
 /** What the journal says before the keeper is asked to register the guest. */

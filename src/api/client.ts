@@ -12,7 +12,13 @@ import { readEvents, type ServerEvent } from './sse.ts';
 export type Where =
   | { readonly socket: string }
   /** `ca`: PEM of the site's authority. Without it the system's authorities are used. */
-  | { readonly url: string; readonly token: string; readonly ca?: string };
+  | {
+      readonly url: string;
+      readonly token: string;
+      readonly ca?: string;
+      /** Other controllers of the same site: asked where that one does not answer or does not lead. */
+      readonly others?: readonly string[];
+    };
 
 type NeedsParams<O extends Operation> = [keyof Params<O>] extends [never] ? false : true;
 export type CallOptions<O extends Operation> = {
@@ -116,18 +122,63 @@ async function refuse(answer: Dispatcher.ResponseData): Promise<never> {
   );
 }
 
+/** Failures to connect: nothing was sent, so another controller may be asked the same. */
+const notSent = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+/** The addresses of a site's controllers, and the one that answers for it. */
+class Origins {
+  readonly #where: Where;
+  readonly #all: readonly string[];
+  present: string;
+
+  constructor(where: Where) {
+    this.#where = where;
+    this.#all =
+      'socket' in where
+        ? ['http://virga']
+        : [where.url, ...(where.others ?? [])].map((each) => each.replace(/\/+$/, ''));
+    this.present = this.#all[0] ?? '';
+  }
+
+  /** Each controller once, the present one first. */
+  get attempts(): number {
+    return this.#all.length + 1;
+  }
+
+  /** True when the same question may be put to another controller; that one is the present one then. */
+  moveOn(error: unknown, tried: ReadonlySet<string>): boolean {
+    if ('socket' in this.#where || !(error instanceof VirgaError)) return false;
+    const { code, values, cause } = error;
+    const unsent = code === 'site_unreachable' && notSent.has((cause as NodeJS.ErrnoException | undefined)?.code ?? '');
+    if (!unsent && code !== 'standby' && code !== 'not_leading') return false;
+    const named = String(values['leader'] ?? '').replace(/\/+$/, '');
+    // The token goes only to who was named by the person, or is of the pinned authority.
+    const believed = named.startsWith('https://') && (this.#where.ca !== undefined || this.#all.includes(named));
+    const next = [...(believed ? [named] : []), ...this.#all].find((each) => !tried.has(each));
+    if (next !== undefined) this.present = next;
+    return next !== undefined;
+  }
+}
+
 /** Opens a client; nothing is sent before the first call. */
 export function openClient(where: Where): Client {
   const dispatcher =
     'socket' in where
       ? new Agent({ connect: { socketPath: where.socket, timeout: 5_000 }, bodyTimeout: 0 })
       : new Agent({ connect: { timeout: 5_000, ...(where.ca ? { ca: where.ca } : {}) }, bodyTimeout: 0 });
-  const origin = 'socket' in where ? 'http://virga' : where.url.replace(/\/+$/, '');
+  const origins = new Origins(where);
 
-  const raw = async (operation: Operation, options: LooseOptions = {}): Promise<Dispatcher.ResponseData> => {
+  const once = async (operation: Operation, options: LooseOptions): Promise<Dispatcher.ResponseData> => {
     let answer: Dispatcher.ResponseData;
     try {
-      answer = await request(origin + pathOf(operation, options), {
+      answer = await request(origins.present + pathOf(operation, options), {
         method: routes[operation].method,
         dispatcher,
         headers: headersOf(where, options),
@@ -141,10 +192,25 @@ export function openClient(where: Where): Client {
       });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw unreachable(where, error);
+      throw unreachable('socket' in where ? where : { ...where, url: origins.present }, error);
     }
     if (answer.statusCode >= 400) return refuse(answer);
     return answer;
+  };
+
+  const raw = async (operation: Operation, options: LooseOptions = {}): Promise<Dispatcher.ResponseData> => {
+    const tried = new Set<string>();
+    for (;;) {
+      tried.add(origins.present);
+      try {
+        return await once(operation, options);
+      } catch (error) {
+        // A stream that was begun cannot be sent again.
+        const again = options.bytes === undefined || options.bytes instanceof Uint8Array;
+        if (!again || options.signal?.aborted === true || tried.size >= origins.attempts) throw error;
+        if (!origins.moveOn(error, tried)) throw error;
+      }
+    }
   };
 
   return {
@@ -168,7 +234,7 @@ export function openClient(where: Where): Client {
       const path = pathOf(operation, { params });
       return 'socket' in where
         ? new WebSocket(`ws+unix:${where.socket}:${path}`, { handshakeTimeout: 10_000 })
-        : new WebSocket(origin.replace(/^http/, 'ws') + path, {
+        : new WebSocket(origins.present.replace(/^http/, 'ws') + path, {
             handshakeTimeout: 10_000,
             headers: { authorization: `Bearer ${where.token}` },
             ...(where.ca ? { ca: where.ca } : {}),

@@ -12,6 +12,8 @@ import type { Io } from './io.ts';
 export interface Context {
   readonly socket?: string;
   readonly url?: string;
+  /** Addresses of the site's other controllers. */
+  readonly others?: readonly string[];
   readonly token?: string;
   /** PEM of the site's authority: nobody else is believed. */
   readonly ca?: string;
@@ -59,6 +61,8 @@ function isContexts(value: unknown): value is Contexts {
     (each) =>
       typeof each === 'object' &&
       each !== null &&
+      (each.others === undefined ||
+        (Array.isArray(each.others) && each.others.every((one) => typeof one === 'string'))) &&
       (['socket', 'url', 'token', 'ca'] as const).every((key) => ['undefined', 'string'].includes(typeof each[key])),
   );
 }
@@ -104,22 +108,32 @@ function namedContext(io: Io, name: string): Where {
   if (context.socket !== undefined) return { socket: context.socket };
   if (context.url === undefined || context.token === undefined)
     throw usage(`the context "${name}" has no address or no token; add it again: virga context add ${name} URL`);
-  checkUrl(context.url);
-  return { url: context.url, token: context.token, ...(context.ca === undefined ? {} : { ca: context.ca }) };
+  for (const url of [context.url, ...(context.others ?? [])]) checkUrl(url);
+  const { url, others, token, ca } = context;
+  return { url, token, ...(others ? { others } : {}), ...(ca === undefined ? {} : { ca }) };
 }
 
 /** A site named by its address: a context that has it lends its token; else VIRGA_TOKEN, VIRGA_CA (a file). */
-function remote(io: Io, url: string): Where {
-  checkUrl(url);
+function remote(io: Io, given: string): Where {
+  const { url, others } = addressesOf(given);
   const token = io.env['VIRGA_TOKEN'];
   if (token) {
     const ca = io.env['VIRGA_CA'];
-    return { url, token, ...(ca ? { ca: readText(ca) } : {}) };
+    return { url, token, ...(others ? { others } : {}), ...(ca ? { ca: readText(ca) } : {}) };
   }
-  const trimmed = url.replace(/\/+$/, '');
-  const known = Object.entries(readContexts(io).contexts).find(([, each]) => each.url?.replace(/\/+$/, '') === trimmed);
+  const known = Object.entries(readContexts(io).contexts).find(([, each]) =>
+    [each.url, ...(each.others ?? [])].some((one) => one?.replace(/\/+$/, '') === url),
+  );
   if (known) return namedContext(io, known[0]);
   throw usage(`no token for ${url}: set VIRGA_TOKEN, or add the site once: virga context add NAME ${url}`);
+}
+
+/** One address, or several controllers of one site with commas in between. */
+export function addressesOf(text: string): { readonly url: string; readonly others?: readonly string[] } {
+  const urls = text.split(',').map((each) => each.trim().replace(/\/+$/, ''));
+  for (const each of urls) checkUrl(each);
+  const [url = '', ...others] = urls;
+  return { url, ...(others.length > 0 ? { others } : {}) };
 }
 
 export function checkUrl(text: string): void {

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VirgaError } from '../core/errors.ts';
 import type { Uuid } from '../core/model/resource.ts';
-import { bootClock } from '../effects/boottime.ts';
+import { BootTime } from '../effects/boottime.ts';
 import { systemClock } from '../effects/clock.ts';
 import { durableFiles } from '../effects/files.ts';
 import { systemIds } from '../effects/ids.ts';
@@ -11,7 +11,6 @@ import { openLog } from '../effects/log.ts';
 import { sandboxedQemuImg } from '../effects/qemu-img.ts';
 import { openWire, type WireIdentity } from '../effects/wire/index.ts';
 import type { Log } from '../ports.ts';
-import { leadAlone } from './alone.ts';
 import { ownUrls } from './addresses.ts';
 import { importAuthority } from './authority-file.ts';
 import { Authority, ownNames, type ServerIdentity } from './ca.ts';
@@ -27,23 +26,22 @@ import { upgradesOf } from './http/upgrades.ts';
 import { ImageWork } from './image-work.ts';
 import { imageCopies, neededImages } from './copying.ts';
 import { openImageFiles } from './images/service.ts';
+import { leadByVoters } from './leading.ts';
 import { Links } from './links.ts';
 import { Loop } from './loop.ts';
 import { openPatiently, type OpenedStore } from './opening.ts';
 import type { ControllerOptions, Lead, Leading, RunningController } from './options.ts';
 import { ownName, type OwnName } from './own.ts';
 import { become, findGroup, findUser, giveFolder, giveTo, type SystemUser } from './privileges.ts';
+import { authorityFor } from './site-authority.ts';
 import { SiteState } from './state.ts';
 import { StoreDoor } from './store-door.ts';
-import { authorityPin, pinAuthority } from './store/controllers.ts';
 import { Streams } from './streams.ts';
 import { WireDoor } from './wire-door.ts';
 
 export type { ControllerOptions, Lead, RunningController };
 
 const stopGraceMs = 3000;
-/** Milliseconds between two looks whether the database would take a commit. */
-const confirmEveryMs = 125;
 const maintenanceMs = 60_000;
 /** A server certificate is made anew when so much of its life is left. */
 const renewBeforeMs = 30 * 24 * 3600 * 1000;
@@ -62,7 +60,8 @@ class Controller implements RunningController {
   readonly #log: Log;
   readonly #door = new StoreDoor();
   readonly #metrics = new Metrics();
-  readonly #wire = new WireDoor();
+  readonly #boot = new BootTime();
+  readonly #wireDoor = new WireDoor();
   readonly #stopping = new AbortController();
   readonly #state: SiteState;
   readonly #loop: Loop;
@@ -143,7 +142,6 @@ class Controller implements RunningController {
       this.#openStore(),
       this.#leading?.run(signal) ?? Promise.resolve(),
       this.#loop.run(signal),
-      this.#confirm(),
       this.#maintain(),
     ];
   }
@@ -158,7 +156,7 @@ class Controller implements RunningController {
     await this.#doors?.close(stopGraceMs);
     await services?.images.close();
     await Promise.allSettled([...this.#running, this.#copying]);
-    await this.#wire.close();
+    await this.#wireDoor.close();
     await this.#opened?.close();
     this.#log.info('stopped');
   }
@@ -186,15 +184,16 @@ class Controller implements RunningController {
       },
     );
     const { own, colleagues } = this.#meet();
-    const { lead = leadAlone } = this.#options;
+    const { lead = leadByVoters } = this.#options;
     this.#leading = lead({
+      dataDir: this.#options.dataDir,
       controllerId: own.id,
       controllerName: own.name,
       state: this.#state,
       store: this.#door,
       loop: this.#loop,
-      wire: this.#wire,
-      boot: bootClock(),
+      wire: this.#wireDoor,
+      boot: this.#boot,
       ...this.#world,
     });
     this.#colleagues = colleagues;
@@ -213,9 +212,10 @@ class Controller implements RunningController {
           () => true,
           () => false,
         ),
+      ...(this.#leading.lease ? { lease: this.#leading.lease } : {}),
     });
     this.#state.listen((news) => {
-      if (news.type === 'loaded') this.#loaded().catch((error: unknown) => this.#fail(error));
+      if (news.type === 'loaded') this.#loaded().catch((error: unknown) => this.#loadFailed(error));
     });
     const { listener } = await buildServer(services);
     this.#doors?.serve(services.access, listener, upgradesOf(services));
@@ -227,7 +227,8 @@ class Controller implements RunningController {
     if (!own) throw new TypeError('it has no id yet');
     const colleagues = new Colleagues({
       ...own,
-      urls: () => this.#urls(),
+      // Nobody can call a controller without certificates.
+      urls: () => (this.#authority ? this.#urls() : []),
       clock: systemClock,
       log: this.#log,
       changed: () => this.#services?.links.announce(),
@@ -270,6 +271,7 @@ class Controller implements RunningController {
       storedImages: async () => (state.leadership === 'leading' ? neededImages(state) : []),
       agentUrls: () => this.#urls(),
       ...(this.#leading?.lease ? { lease: this.#leading.lease } : {}),
+      ...(this.#leading?.fencer ? { fencer: this.#leading.fencer } : {}),
       backup: async (request) => {
         if (!this.#backups) throw new VirgaError('store_unavailable', { detail: 'it is starting' });
         return this.#backups.stream(request);
@@ -284,36 +286,26 @@ class Controller implements RunningController {
 
   /** The state is here. A new site gets its authority now, because now it has its id. */
   async #loaded(): Promise<void> {
+    const { dataDir } = this.#options;
     const { site } = this.#state.snapshot;
-    if (!this.#authority && (await this.#mayMakeAuthority())) {
-      this.#authority = await Authority.create(this.#options.dataDir, site.id, site.name, systemClock.now());
+    const database = this.#opened?.database;
+    if (!database) return;
+    const present = this.#authority;
+    this.#authority = await authorityFor({ present, database, dataDir, site, now: systemClock.now() });
+    if (!present) {
       await this.#identify();
       this.#log.info('made the certificate authority of the site', { pin: this.#authority.pin });
     }
-    if (!this.#authority || !(await this.#sameAuthority(this.#authority, site.id))) return;
     this.#lead();
     await warm(this.#state.snapshot, this.#stopping.signal);
   }
 
-  /** Two authorities on one site would be two sites. */
-  async #mayMakeAuthority(): Promise<boolean> {
-    const pin = this.#opened && (await authorityPin(this.#opened.database));
-    if (pin === undefined) return true;
-    this.#fail(
-      new VirgaError('setup', {
-        detail: 'This site has a certificate authority, and the data folder of this controller has none',
-        how: 'Take it along: on the other controller "virga controller export-authority FILE", here --authority FILE.',
-      }),
-    );
-    return false;
-  }
-
-  async #sameAuthority(authority: Authority, siteId: string): Promise<boolean> {
-    const pin = this.#opened ? await pinAuthority(this.#opened.database, authority.pin) : authority.pin;
-    if (authority.siteId === siteId && pin === authority.pin) return true;
-    const detail = 'The certificate authority in the data folder is of another site than the database';
-    this.#fail(new VirgaError('setup', { detail, how: 'Restore both from one backup.' }));
-    return false;
+  /** The next load tries again what the database did not answer. */
+  #loadFailed(error: unknown): void {
+    const code = error instanceof VirgaError ? error.code : 'internal';
+    this.#complain('the loaded state cannot be used', error);
+    if (code === 'store_unavailable' || code === 'not_leading') this.#state.doubt();
+    else this.#fail(error);
   }
 
   async #identify(): Promise<void> {
@@ -326,10 +318,12 @@ class Controller implements RunningController {
   }
 
   async #openWire(identity: WireIdentity, siteId: Uuid): Promise<void> {
-    if (this.#wire.opened || !this.#own) return this.#wire.use(identity);
+    if (this.#wireDoor.opened || !this.#own) return this.#wireDoor.use(identity);
     // Keepers answer to where they were asked from, so any port will do.
     const ways = { self: this.#own.id, siteId, listen: ['0.0.0.0:0'] };
-    this.#wire.open(await openWire({ ...ways, identity, clock: bootClock(), log: this.#log.child({ part: 'wire' }) }));
+    this.#wireDoor.open(
+      await openWire({ ...ways, identity, clock: this.#boot, log: this.#log.child({ part: 'wire' }) }),
+    );
   }
 
   /** What no waiting can mend ends the controller. */
@@ -373,15 +367,6 @@ class Controller implements RunningController {
     });
     await Promise.race([this.leading, stopped]);
     if (!signal.aborted) await work();
-  }
-
-  /** Keeps knowing whether a commit would be taken. */
-  async #confirm(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.#state.confirm();
-      await systemClock.sleep(confirmEveryMs, signal).catch(() => undefined);
-    }
   }
 
   /** Certificate and memory of old things, once a minute. */

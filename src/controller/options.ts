@@ -3,6 +3,7 @@ import type { Uuid } from '../core/model/resource.ts';
 import type { BootClock, Clock, Ids, Log, Store } from '../ports.ts';
 import type { BackupSettings } from './backups.ts';
 import type { Services } from './http/services.ts';
+import type { FenceDoor } from './fence/door.ts';
 import type { LeaseDoor } from './lease/view.ts';
 import type { Loop, LoopLease } from './loop.ts';
 import type { SiteState } from './state.ts';
@@ -31,7 +32,7 @@ export interface ControllerOptions {
   readonly backup?: BackupSettings;
   /** The site's certificate authority from another controller (`exportAuthority`), for a data folder that has none. */
   readonly authority?: { readonly path: string; readonly decryption?: Decryption };
-  /** Says when this controller leads; by the database alone when absent. */
+  /** Says when this controller leads; `leadByVoters` when absent. */
   readonly lead?: Lead;
   /** Milliseconds without a report until a host is called silent. */
   readonly silentAfterMs?: number;
@@ -41,11 +42,13 @@ export interface ControllerOptions {
 
 /** What leadership stands on. */
 export interface LeadParts {
+  /** The controller's data folder. */
+  readonly dataDir: string;
   readonly controllerId: Uuid;
   /** Of its machine. */
   readonly controllerName: string;
   readonly state: SiteState;
-  readonly store: Pick<Store, 'epoch'>;
+  readonly store: Pick<Store, 'epoch' | 'voters'>;
   /** `hurry` when a host was lost. */
   readonly loop: Pick<Loop, 'hurry' | 'wake'>;
   /** To the keepers; silent until the site has its certificates. */
@@ -60,6 +63,8 @@ export interface LeadParts {
 export interface Leading {
   /** Absent: no host is ever lost, and nobody can ask of leases. */
   readonly lease?: LeaseDoor & LoopLease;
+  /** Absent: no host is ever powered off. */
+  readonly fencer?: FenceDoor;
   /** Until the signal, from the start on, also while the database is away. Never rejects. */
   run(signal: AbortSignal): Promise<void>;
 }

@@ -69,6 +69,8 @@ export class SiteState {
   #leadership: Leadership = 'starting';
   #claim: Epoch | undefined;
   #committedAt: number | undefined;
+  /** A question to the store that is under way. */
+  #confirming: Promise<boolean> | undefined;
   #mirror: Mirror | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #waiting = 0;
@@ -137,6 +139,13 @@ export class SiteState {
    * @returns whether it would, as far as is known.
    */
   async confirm(): Promise<boolean> {
+    this.#confirming ??= this.#confirm().finally(() => {
+      this.#confirming = undefined;
+    });
+    return this.#confirming;
+  }
+
+  async #confirm(): Promise<boolean> {
     const claim = this.#claim;
     if (!claim || this.#leadership !== 'leading') return false;
     const asked = this.#clock.monotonic();
@@ -153,6 +162,11 @@ export class SiteState {
     else if (compared > 0) this.#outbid(epoch.number);
     else this.#doubt('the store forgot our epoch');
     return compared === 0;
+  }
+
+  /** Something that was to follow from the load failed: it is loaded again. */
+  doubt(): void {
+    if (this.#leadership === 'leading') this.#doubt('what followed from the load failed');
   }
 
   /** Told when it leads, stands by, or must load again. Returns the way to stop it. */

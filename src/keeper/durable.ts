@@ -47,6 +47,12 @@ export class Durable {
     return done;
   }
 
+  /** Undefined: what was wanted last is on disk; else resolves when it is. */
+  pending(path: string): Promise<void> | undefined {
+    const slot = this.#slots.get(path);
+    return slot && slot.written !== slot.wanted ? this.put(path, slot.wanted) : undefined;
+  }
+
   #slot(path: string): Slot {
     const known = this.#slots.get(path);
     if (known) return known;

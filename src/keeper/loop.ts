@@ -10,24 +10,24 @@ import { compareVersions, noVersion } from '../core/ha/list.ts';
 import { beatEveryMs, longestMs } from '../core/ha/margin.ts';
 import { Register } from '../core/ha/register.ts';
 import { allRules, type Rules } from '../core/ha/rules.ts';
-import { noEpoch, registerPage } from '../core/ha/types.ts';
-import type {
-  Bar,
-  Beat,
-  BeatAnswer,
-  Epoch,
-  HaMessage,
-  LeaseState,
-  RegisterQuery,
-  VoterList,
+import {
+  noEpoch,
+  type Beat,
+  type BeatAnswer,
+  type Epoch,
+  type HaMessage,
+  type LeaseState,
+  type VoterList,
 } from '../core/ha/types.ts';
-import { Voter, type Reply } from '../core/ha/voter.ts';
-import type { HostSession } from '../core/model/host.ts';
+import { Voter } from '../core/ha/voter.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { DoorLoop } from './door.ts';
 import { Durable } from './durable.ts';
+import { clearOthers } from './ends.ts';
+import { Entries } from './entries.ts';
 import { paths, remember } from './memory.ts';
 import type { KeeperPorts } from './ports.ts';
+import { Votes } from './votes.ts';
 
 export interface KeeperSettings {
   readonly hostId: Uuid;
@@ -38,9 +38,8 @@ export interface KeeperSettings {
   readonly rules?: Rules;
 }
 
-/** Milliseconds that a kill or a removal is waited for before the asker is told. */
-const clearMs = 4000;
-const clearEveryMs = 50;
+/** Milliseconds between two rounds of a host that leaves. */
+const leaveEveryMs = 50;
 /** Milliseconds that a leave waits for the voters. */
 const leaveMs = 3000;
 
@@ -51,14 +50,18 @@ export class KeeperLoop implements DoorLoop {
   readonly #durable: Durable;
   readonly #listeners = new Set<() => void>();
   #voter: Voter | undefined;
+  #votes: Votes | undefined;
   #lease: HostLease | undefined;
   #register: Register | undefined;
+  #entries: Entries | undefined;
   /** Highest epoch heard of, and what of it is on disk. */
   #epoch: Epoch = noEpoch;
   /** The list that our beats say is confirmed: only once that is on disk. */
   #confirmedOnDisk: VoterList | undefined;
   #killing = false;
   #ended = false;
+  /** A planned end began: nothing new may run, and no lease is asked for. */
+  #leaving = false;
   /** A restarted keeper: the guard may hold a longer deadline than what we now know (rule 14). */
   #reset: 'lower' | 'say' | undefined = 'lower';
   #longer = false;
@@ -83,8 +86,44 @@ export class KeeperLoop implements DoorLoop {
     this.#voter = new Voter(hostId, kept.voter, now, this.#rules);
     this.#lease = new HostLease(kept.session, now, this.#rules, { list: kept.voter.list, confirmed: kept.confirmed });
     this.#register = new Register(kept.session, kept.register, this.#rules);
-    await this.#clearOthers(kept.session);
-    if (this.#settings.role === 'host') await groups.ensure(kept.session);
+    this.#votes = this.#asVoter(this.#voter, this.#lease);
+    this.#entries = this.#asHost(this.#lease, this.#register, this.#voter.diskId);
+    if (this.#settings.role === 'witness') return;
+    await clearOthers(this.#ports, kept.session);
+    await groups.ensure(kept.session);
+  }
+
+  #asVoter(voter: Voter, lease: HostLease): Votes {
+    return new Votes(voter, {
+      clock: this.#ports.clock,
+      durable: this.#durable,
+      contactMs: (now) => lease.contactMs(now),
+      listed: () => {
+        if (voter.list) lease.adopt(voter.list);
+      },
+      send: (to, answer) => {
+        const own = to === this.#settings.hostId;
+        if (own && answer.type === 'beat-answer') this.#answered(to, answer);
+        else if (!own) this.#ports.wire.send(to, answer);
+      },
+    });
+  }
+
+  #asHost(lease: HostLease, register: Register, diskId: Uuid): Entries {
+    const { hostId, name } = this.#settings;
+    return new Entries(lease, register, {
+      ports: this.#ports,
+      durable: this.#durable,
+      rules: this.#rules,
+      hostId,
+      name,
+      diskId,
+      ending: () => this.#killing || this.#ended || this.#leaving,
+      epoch: () => this.#epoch,
+      learn: async (epoch) => this.#learn(epoch),
+      confirmed: () => this.#confirmedOnDisk?.version ?? noVersion,
+      state: () => this.#leaseState(),
+    });
   }
 
   /** Beats until aborted. Then it asks for a longer lease, so that a restart is no lapse (rule 14). */
@@ -110,11 +149,11 @@ export class KeeperLoop implements DoorLoop {
     this.#wake = undefined;
   }
 
-  get #its(): { voter: Voter; lease: HostLease; register: Register } {
-    const [voter, lease, register] = [this.#voter, this.#lease, this.#register];
-    if (!voter || !lease || !register)
+  get #its(): { voter: Voter; lease: HostLease; register: Register; entries: Entries } {
+    const [voter, lease, register, entries] = [this.#voter, this.#lease, this.#register, this.#entries];
+    if (!voter || !lease || !register || !entries)
       throw new VirgaError('keeper', { host: this.#settings.name, detail: 'it starts' });
-    return { voter, lease, register };
+    return { voter, lease, register, entries };
   }
 
   // ---------------------------------------------------------------- beats
@@ -133,7 +172,7 @@ export class KeeperLoop implements DoorLoop {
     const askMs = this.#ask(now);
     for (const voter of lease.voters) {
       const beat = this.#beat(askMs, clock.now());
-      if (voter.keeperId === this.#settings.hostId) this.#hear(this.#settings.hostId, beat);
+      if (voter.keeperId === this.#settings.hostId) this.#votes?.hear(this.#settings.hostId, beat);
       else this.#ports.wire.send(voter.keeperId, beat, voter.addresses);
     }
     this.#notice();
@@ -163,7 +202,7 @@ export class KeeperLoop implements DoorLoop {
   /** ℓ; nothing is asked for without guests to run, without our guard, or while the session is ended (rule 3). */
   #ask(now: number): number {
     const { lease } = this.#its;
-    if (this.#settings.role === 'witness' || this.#killing || this.#ended) return 0;
+    if (this.#settings.role === 'witness' || this.#killing || this.#ended || this.#leaving) return 0;
     if (this.#rules.guardAnswers && !this.#guarded(now)) return 0;
     return this.#longer ? longestMs : lease.profile.lengthMs;
   }
@@ -179,7 +218,7 @@ export class KeeperLoop implements DoorLoop {
     if (this.#settings.role === 'witness') return;
     const { lease } = this.#its;
     const at = this.#killing || this.#ended ? Number.NEGATIVE_INFINITY : lease.deadline();
-    this.#ports.guard.deadline(lease.session, at, force || this.#killing || this.#ended);
+    this.#ports.guard.deadline(lease.session, at, force || this.#killing || this.#ended, lease.profile.boundMs);
   }
 
   /** Rule 14: first the guard has the shorter deadline, then the voters hear that nothing before counts. */
@@ -201,20 +240,20 @@ export class KeeperLoop implements DoorLoop {
     if (!lease.confirm() || !lease.confirmed) return;
     const list = lease.confirmed;
     const written = this.#durable.put(paths.confirmed, JSON.stringify(list));
-    const done = (): void => {
-      if (compareVersions(list.version, this.#confirmedOnDisk?.version ?? noVersion) >= 0) this.#confirmedOnDisk = list;
-    };
-    if (written) void written.then(done);
-    else done();
+    void this.#confirmed(list, written);
+  }
+
+  async #confirmed(list: VoterList, written: Promise<void> | undefined): Promise<void> {
+    await written;
+    if (compareVersions(list.version, this.#confirmedOnDisk?.version ?? noVersion) >= 0) this.#confirmedOnDisk = list;
   }
 
   #answered(from: Uuid, answer: BeatAnswer): void {
     const { lease, voter } = this.#its;
     const before = lease.deadline();
     lease.answer(from, answer, this.#ports.clock.now());
-    if (answer.list && voter.adopt(answer.list, this.#ports.clock.now()))
-      void this.#durable.put(paths.voter, JSON.stringify(voter.self));
-    this.#learn(answer.epoch);
+    if (answer.list && voter.adopt(answer.list, this.#ports.clock.now())) this.#votes?.keep();
+    void this.#learn(answer.epoch);
     if (lease.deadline() > before) this.#tellGuard(false);
     this.#notice();
     const floor = lease.refused();
@@ -257,10 +296,10 @@ export class KeeperLoop implements DoorLoop {
     log.warn('the session is over: its guests are killed', { session: over.number, floor });
     this.#tellGuard(true);
     this.#notice();
-    await this.#clearOthers(undefined);
+    await clearOthers(this.#ports, undefined);
     const session = { number: Math.max(floor, over.number) + 1, id: ids.uuid() };
     register.begin(session);
-    await this.#durable.put(paths.register, JSON.stringify(register.disk));
+    await this.#its.entries.keep();
     await this.#durable.put(paths.session, JSON.stringify({ ...session, bootId: this.#settings.bootId }));
     lease.begin(session);
     await groups
@@ -268,30 +307,15 @@ export class KeeperLoop implements DoorLoop {
       .catch((error: unknown) => log.error('no group for the session', { error: String(error) }));
     this.#killing = false;
     this.#ended = false;
+    this.#leaving = false;
     this.#changed();
     this.#wake?.();
   }
 
-  /** Until nothing of any other session is left; who is in D state is waited for. */
-  async #clearOthers(except: HostSession | undefined): Promise<void> {
-    const { groups, clock, log } = this.#ports;
-    if (this.#settings.role === 'witness') return;
-    for (let said = false; ; said = true) {
-      const clear = await groups.clearOthers(except).catch((error: unknown) => {
-        if (!said) log.error('groups cannot be removed', { error: String(error) });
-        return false;
-      });
-      if (clear) return;
-      if (!said) log.warn('something in the groups of an ended session does not die yet');
-      await clock.sleep(clearEveryMs * 2);
-    }
-  }
-
   /** Heard of a leader: remembered before anything is done under it. */
-  #learn(epoch: Epoch): void {
-    if (compareEpochs(epoch, this.#epoch) <= 0) return;
-    this.#epoch = epoch;
-    void this.#durable.put(paths.epoch, JSON.stringify(epoch));
+  async #learn(epoch: Epoch): Promise<void> {
+    if (compareEpochs(epoch, this.#epoch) > 0) this.#epoch = epoch;
+    await this.#durable.put(paths.epoch, JSON.stringify(this.#epoch));
   }
 
   // ---------------------------------------------------------------- messages
@@ -300,101 +324,13 @@ export class KeeperLoop implements DoorLoop {
   receive(from: Uuid, message: HaMessage): void {
     if (!this.#voter) return;
     if (message.type === 'beat-answer') this.#answered(from, message);
-    else if (message.type === 'register') void this.#tellRegister(from, message);
-    else if (message.type === 'bar') void this.#bar(from, message);
-    else this.#hear(from, message);
+    else if (message.type === 'register') void this.#say(from, this.#its.entries.tell(message));
+    else if (message.type === 'bar') void this.#say(from, this.#its.entries.bar(message));
+    else this.#votes?.hear(from, message);
   }
 
-  #hear(from: Uuid, message: HaMessage): void {
-    const { voter, lease } = this.#its;
-    const now = this.#ports.clock.now();
-    switch (message.type) {
-      case 'beat':
-        if (message.hostId === from) this.#reply(from, voter.beat(message, now));
-        return;
-      case 'poll':
-        return this.#reply(from, voter.poll(message, now, lease.contactMs(now)));
-      case 'census':
-        return this.#reply(from, voter.census(message, now));
-      case 'seal':
-        return this.#reply(from, voter.seal(message, now, lease.contactMs(now)));
-      case 'withdraw':
-        return this.#reply(from, voter.withdraw(message));
-      case 'over':
-        return this.#reply(from, voter.over(message));
-      case 'list': {
-        const reply = voter.storeList(message, now);
-        if (voter.list) lease.adopt(voter.list);
-        return this.#reply(from, reply);
-      }
-      default:
-    }
-  }
-
-  /** The answer leaves when what it rests on is on disk. */
-  #reply(to: Uuid, { answer, rests }: Reply<HaMessage>): void {
-    const { voter } = this.#its;
-    const writes: Promise<void>[] = [];
-    for (const key of rests) {
-      const write =
-        key === 'self'
-          ? this.#durable.put(paths.voter, JSON.stringify(voter.self))
-          : this.#durable.put(paths.host(key), JSON.stringify(voter.record(key)));
-      if (write) writes.push(write);
-    }
-    const own = to === this.#settings.hostId;
-    const send = (): void => {
-      if (own && answer.type === 'beat-answer') this.#answered(to, answer);
-      else if (!own) this.#ports.wire.send(to, answer);
-    };
-    if (writes.length === 0) send();
-    else void Promise.all(writes).then(send);
-  }
-
-  async #tellRegister(from: Uuid, query: RegisterQuery): Promise<void> {
-    const ok = compareEpochs(query.epoch, this.#epoch) >= 0;
-    if (ok) this.#learn(query.epoch);
-    await this.#durable.put(paths.epoch, JSON.stringify(this.#epoch));
-    const { voter, lease, register } = this.#its;
-    const entries = register.entries.filter(({ guestId }) => guestId > query.after).toSorted(byGuest);
-    const page = entries.slice(0, registerPage);
-    this.#ports.wire.send(from, {
-      type: 'register-answer',
-      seq: query.seq,
-      hostId: this.#settings.hostId,
-      diskId: voter.diskId,
-      ok,
-      epoch: this.#epoch,
-      session: lease.session,
-      version: lease.version,
-      confirmed: this.#confirmedOnDisk?.version ?? noVersion,
-      entries: page,
-      more: entries.length > page.length,
-      state: this.#leaseState(),
-    });
-  }
-
-  async #bar(from: Uuid, bar: Bar): Promise<void> {
-    const { guestId, generation, session } = bar;
-    const answer = (gone: boolean, why?: 'epoch' | 'session' | 'killing'): void =>
-      this.#ports.wire.send(from, {
-        type: 'bar-answer',
-        hostId: this.#settings.hostId,
-        guestId,
-        generation,
-        gone,
-        ...(why ? { why } : {}),
-        epoch: this.#epoch,
-      });
-    if (compareEpochs(bar.epoch, this.#epoch) < 0) return answer(false, 'epoch');
-    this.#learn(bar.epoch);
-    const { lease, register } = this.#its;
-    if (session.id !== lease.session.id) return answer(session.number < lease.session.number, 'session');
-    const runs = register.bar(guestId, generation);
-    await this.#durable.put(paths.register, JSON.stringify(register.disk));
-    if (!runs) return answer(!register.has(guestId), register.has(guestId) ? 'session' : undefined);
-    answer(false, 'killing');
-    if (this.#rules.keeperBars) await this.clear(guestId).catch(() => undefined);
+  async #say(to: Uuid, answer: Promise<HaMessage>): Promise<void> {
+    this.#ports.wire.send(to, await answer);
   }
 
   // ---------------------------------------------------------------- the door
@@ -420,70 +356,41 @@ export class KeeperLoop implements DoorLoop {
   }
 
   async register(ticket: DoorTicket): Promise<DoorRegistered> {
-    const { register } = this.#its;
-    const early = this.#mayNot(ticket);
-    if (early) return early;
-    const refusal = register.register(ticket, this.#epoch.number);
-    if (refusal) return refusal;
-    await this.#durable.put(paths.register, JSON.stringify(register.disk));
-    const late = this.#mayNot(ticket);
-    if (late) return late;
-    const group = await this.#ports.groups.make(ticket.session, ticket.guestId);
-    // Both took time: what was so before says nothing about now (rule 10).
-    if (!register.has(ticket.guestId)) return { ok: false, why: 'barred', detail: 'it was barred meanwhile' };
-    return this.#mayNot(ticket) ?? { ok: true, group };
-  }
-
-  #mayNot({ session }: DoorTicket): Extract<DoorRegistered, { ok: false }> | undefined {
-    const { lease } = this.#its;
-    if (session.id !== lease.session.id || this.#killing || this.#ended) {
-      const detail = `the order is for session ${session.number}, which is over`;
-      if (session.number < lease.session.number || this.#killing || this.#ended)
-        return { ok: false, why: 'session', detail };
-      return { ok: false, why: 'session', detail: `the host is in session ${lease.session.number}` };
-    }
-    const now = this.#ports.clock.now();
-    const answered = this.#ports.guard.answered();
-    const held = answered?.session.id === session.id && answered.deadline > now && lease.deadline() > now;
-    return held ? undefined : { ok: false, why: 'lapsed', detail: 'the lease of this host has run out' };
+    return this.#its.entries.register(ticket);
   }
 
   async enter(guestId: Uuid, pid: number): Promise<void> {
-    const { lease, register } = this.#its;
-    if (!register.has(guestId))
-      throw new VirgaError('keeper', { host: this.#settings.name, detail: 'the guest is not registered' });
-    await this.#ports.groups.enter(lease.session, guestId, pid);
+    await this.#its.entries.enter(guestId, pid);
   }
 
   async clear(guestId: Uuid): Promise<void> {
-    const { lease, register } = this.#its;
-    const { groups, clock, wire: _ } = this.#ports;
-    const { session } = lease;
-    const until = clock.now() + clearMs;
-    while (!(await groups.clear(session, guestId))) {
-      if (clock.now() >= until)
-        throw new VirgaError('keeper', {
-          host: this.#settings.name,
-          detail: 'the guest does not die (a disk that hangs?)',
-        });
-      await clock.sleep(clearEveryMs);
-    }
-    if (lease.session.id !== session.id || !register.has(guestId)) return;
-    register.remove(guestId);
-    await this.#durable.put(paths.register, JSON.stringify(register.disk));
+    await this.#its.entries.clear(guestId);
   }
 
   async leave(reason: string): Promise<void> {
     const { lease } = this.#its;
-    const { clock, log } = this.#ports;
+    const { clock, log, groups } = this.#ports;
+    const { name } = this.#settings;
     log.info('this host leaves', { reason });
-    await this.#clearOthers(undefined);
+    // From here on nothing is registered: what is looked for once more is all that there is.
+    this.#leaving = true;
+    const end = clock.now() + leaveMs;
+    const fail = (detail: string): never => {
+      this.#leaving = false;
+      throw new VirgaError('keeper', { host: name, detail });
+    };
+    while (!(await groups.clearOthers(undefined))) {
+      if (clock.now() > end) fail('a guest does not die, so the end of its session is not announced');
+      await clock.sleep(leaveEveryMs);
+    }
     this.#ended = true;
     const since = clock.now();
-    this.#wake?.();
-    while (clock.now() < since + leaveMs && lease.contactMs(clock.now()) < clock.now() - since) {
+    for (;;) {
       await this.tick();
-      await clock.sleep(clearEveryMs);
+      const { votes, needed } = lease.answeredSince(since);
+      if (votes >= needed) return;
+      if (clock.now() > end) fail('no majority of the voters heard that its session ended');
+      await clock.sleep(leaveEveryMs);
     }
   }
 
@@ -505,6 +412,3 @@ export class KeeperLoop implements DoorLoop {
     await clock.sleep(20);
   }
 }
-
-const byGuest = (a: { readonly guestId: Uuid }, b: { readonly guestId: Uuid }): number =>
-  a.guestId < b.guestId ? -1 : 1;

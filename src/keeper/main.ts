@@ -7,6 +7,7 @@ import { systemClock } from '../effects/clock.ts';
 import { durableFiles } from '../effects/files.ts';
 import { plainLog } from '../effects/plain-log.ts';
 import type { Log } from '../ports.ts';
+import { errand } from './errand.ts';
 import { defaults, programRoot, selfArgv } from '../site/paths.ts';
 import type { KeeperPlace } from './run.ts';
 
@@ -55,6 +56,8 @@ function dataOf(part: Part, { data }: PartCall): string {
 export async function runPart(part: Part, call: PartCall): Promise<number> {
   const [what] = call.args;
   if (what === 'join' && part === 'witness') return joinWitness(call);
+  if (what === 'renew' && part === 'witness') return renewWitness(dataOf(part, call), plainLog(part));
+  if (what === 'tell' && part === 'witness') return tellSite(dataOf(part, call), call.args.slice(1));
   if (what !== 'run' || call.args.length > 1) throw bad(`virga ${part} ${part === 'witness' ? 'join|run' : 'run'}`);
   if (part === 'guard') await guard(call);
   else await keeper(part, call);
@@ -99,8 +102,9 @@ async function keeper(part: 'keeper' | 'witness', call: PartCall): Promise<void>
           guardEnv: { NODE_COMPILE_CACHE: join(programRoot(), '.tools/compile-cache'), ...process.env },
         }
       : {
-          renew: async () => renewWitness(dataDir, log),
-          tell: async (place: KeeperPlace) => tellSite(dataDir, place),
+          renew: async () => errand(selfArgv('witness', 'renew', '--data', dataDir)),
+          tell: async ({ diskId, version, addresses }: KeeperPlace) =>
+            errand(selfArgv('witness', 'tell', diskId, version, ...addresses, '--data', dataDir)),
         }),
   });
 }
@@ -125,19 +129,26 @@ async function joinWitness(call: PartCall): Promise<number> {
   return 0;
 }
 
-async function renewWitness(dataDir: string, log: Log): Promise<void> {
+/** Errand: a certificate two thirds through its life is renewed. */
+async function renewWitness(dataDir: string, log: Log): Promise<number> {
   const { renewIfDue } = await import('../agent/join.ts');
   const { readCredentials } = await import('../agent/tls.ts');
   const files = durableFiles(dataDir);
   const credentials = await readCredentials(files);
-  if (credentials) await renewIfDue(credentials, { files, clock: systemClock, log, renewed() {} });
+  if (!credentials) return 1;
+  return (await renewIfDue(credentials, { files, clock: systemClock, log, renewed() {} })) ? 0 : 1;
 }
 
-async function tellSite(dataDir: string, { diskId, addresses, version }: KeeperPlace): Promise<void> {
+/** Errand: the site learns where this witness hears beats. */
+async function tellSite(dataDir: string, words: readonly string[]): Promise<number> {
+  const [diskId, version, ...addresses] = words;
+  if (diskId === undefined || version === undefined) throw bad('virga witness tell DISK-ID VERSION ADDRESS…');
   const { tellKeeper } = await import('../agent/join.ts');
   const { readCredentials } = await import('../agent/tls.ts');
   const credentials = await readCredentials(durableFiles(dataDir));
-  if (credentials) await tellKeeper(credentials, { diskId, addresses: [...addresses], version });
+  if (!credentials) return 1;
+  await tellKeeper(credentials, { diskId, addresses, version });
+  return 0;
 }
 
 const parts: readonly string[] = ['keeper', 'guard', 'witness'] satisfies readonly Part[];

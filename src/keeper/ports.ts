@@ -7,9 +7,9 @@ import type { BootClock, Files, Ids, Log, Wire } from '../ports.ts';
 export interface GuardDoor {
   /**
    * Tells the deadline of a session (boot-time clock, milliseconds); it only counts once it is answered. `force`: also an
-   * earlier one than the guard has. The guard does not answer when its own lag was beyond k/2.
+   * earlier one than the guard has. The guard does not answer when its own lag was beyond k/2. `boundMs`: k.
    */
-  deadline(session: HostSession, at: number, force: boolean): void;
+  deadline(session: HostSession, at: number, force: boolean, boundMs?: number): void;
   /** When the guard last answered for this session and what deadline it then had; undefined: not since it was asked. */
   answered():
     | {

@@ -127,6 +127,7 @@ export async function runKeeper(options: KeeperOptions): Promise<void> {
   const stopWatching = watchIdentity(options, files, identity, wire);
   try {
     await loop.load();
+    await host.ready();
     tellPlace(options, { diskId: loop.state().lease.diskId, ...view }).catch(() => undefined);
     wire.onMessage((from, message) => loop.receive(from.id, message));
     log.info('keeper runs', { host: name, role, policy, addresses, guard: options.guardArgv !== undefined });
@@ -139,20 +140,21 @@ export async function runKeeper(options: KeeperOptions): Promise<void> {
   }
 }
 
-/** Milliseconds between two attempts to tell the site where this keeper is. */
-const tellEveryMs = 5000;
+/** Milliseconds between two attempts to tell the site where this keeper is, first and longest: each is a process. */
+const tellFirstMs = 5000;
+const tellLongestMs = 300_000;
 
 /** Until the site has heard it; ends with the signal. */
 async function tellPlace({ tell, log, signal }: KeeperOptions, place: KeeperPlace): Promise<void> {
-  let told = tell === undefined;
-  for (let failure = ''; !told && !signal.aborted;) {
+  if (!tell) return;
+  for (let waitMs = tellFirstMs; !signal.aborted; waitMs = Math.min(waitMs * 2, tellLongestMs)) {
     try {
-      await tell?.(place);
-      told = true;
+      await tell(place);
+      return;
     } catch (error) {
-      if (String(error) !== failure) log.warn('the site was not told where this keeper is', { error: String(error) });
-      failure = String(error);
-      await sleep(tellEveryMs, undefined, { signal });
+      if (waitMs === tellFirstMs)
+        log.warn('the site was not told where this keeper is', { error: (error as Error).message });
+      await sleep(waitMs, undefined, { signal });
     }
   }
 }

@@ -69,7 +69,7 @@ export class SimController {
       rules: world.rules,
       onNews: () => this.loop.hurry(),
     });
-    this.loop = new Loop({ state: this.state, clock, log, lease: this.lease });
+    this.loop = new Loop({ state: this.state, clock, log, lease: () => this.lease });
     this.#deafen = network.listen(id, {
       machine: machine.name,
       deliver: (from, message) => this.life.enter(() => this.lease.receive(from, message)),

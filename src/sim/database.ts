@@ -124,7 +124,6 @@ export class SimDatabase {
         call(async () => (await this.#write({ lead: claim })) as Awaited<ReturnType<Store['lead']>>),
       epoch: async () => call(async () => this.#store.epoch()),
       voters: async () => call(async () => this.#store.voters()),
-      voters: async () => call(async () => this.#store.voters()),
       commit: async (commit) =>
         call(async () => (await this.#write({ commit })) as Awaited<ReturnType<Store['commit']>>),
       idempotent: async (who, key) => call(async () => this.#store.idempotent(who, key)),

@@ -210,7 +210,7 @@ function dark(random: Random, shape: Shape): Step[] {
     { afterMs: random.whole(0, 1000), what: 'switch-down' },
     ...(late === undefined ? [] : [{ afterMs: 0, what: `cut ${late}` }]),
     { afterMs: down, what: 'switch-up' },
-    ...(late === undefined ? [] : [{ afterMs: 1500, what: `mend ${late}` }]),
+    ...(late === undefined ? [] : [{ afterMs: shape.lease === 'fast' ? 700 : 1500, what: `mend ${late}` }]),
     { afterMs: 4000, what: 'fair-weather' },
   ];
 }
@@ -228,12 +228,18 @@ function power(random: Random, shape: Shape): Step[] {
 const many = (random: Random, shape: Shape, from: typeof anything, count: number, mostMs: number): Step[] =>
   Array.from({ length: count }, () => ({ afterMs: random.whole(0, mostMs), what: drawn(random, shape, from) }));
 
+/** One wiped voter: when a majority of them is wiped before others took their places, only a person can help (rule 15). */
+function oneRebuilt(steps: readonly Step[]): Step[] {
+  const first = steps.findIndex(({ what }) => what.startsWith('rebuild-keeper'));
+  return steps.filter(({ what }, index) => !what.startsWith('rebuild-keeper') || index === first);
+}
+
 function stepsOf(kind: Kind, random: Random, shape: Shape): Step[] {
   if (kind === 'dark') return dark(random, shape);
   if (kind === 'power') return power(random, shape);
   if (kind === 'away') return many(random, shape, controlPlane, random.whole(2, 8), 3000);
   if (kind === 'slow') return [{ afterMs: 15_000, what: 'slow-weather' }];
-  if (kind === 'attack') return many(random, shape, attack, random.whole(4, 14), 1500);
+  if (kind === 'attack') return oneRebuilt(many(random, shape, attack, random.whole(4, 14), 1500));
   return many(random, shape, anything, random.whole(3, 14), 2500);
 }
 

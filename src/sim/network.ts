@@ -67,6 +67,7 @@ export class Network {
     this.local.clear();
     this.down = false;
     this.weather = fair;
+    this.letGo();
   }
 
   pull(machine: string): void {

@@ -43,6 +43,8 @@ export const converged = (world: World): boolean => unsettled(world).length === 
 
 /** All faults end. */
 function peace(world: World): void {
+  world.note('the faults end');
+  world.quiet = true;
   for (const line of ['mend-all', 'fair-weather', 'database-up']) carryOut(world, line);
   for (const place of world.places.values())
     for (const process of ['keeper', 'guard', 'agent'] as const) {
@@ -61,6 +63,7 @@ function peace(world: World): void {
   }
   carryOut(world, 'start-controller');
   world.surroundings.stalls = undefined;
+  world.quiet = false;
 }
 
 /** What a history of its kind must never show besides the laws. */

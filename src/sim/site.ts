@@ -18,8 +18,17 @@ export async function joinMachine(world: World, name: string, id: Uuid, role: 'h
     ),
   );
   const certificate = { serial: '1', expiresAt: epochAt * 2 };
-  const join = { id, secretHash: id, hostName: name, agentVersion: 'sim', protocol: 1, certificate };
+  const keeper = role === 'witness' ? { keeper: keeperFacts(world, name) } : {};
+  const join = { id, secretHash: id, hostName: name, agentVersion: 'sim', protocol: 1, certificate, ...keeper };
   await world.must(world.ask((snapshot, context) => joinHost(snapshot, join, context)));
+}
+
+/** What a witness says when it joins; it has no agent that would report it. */
+function keeperFacts(world: World, name: string): { readonly diskId: Uuid; readonly addresses: readonly string[] } {
+  const text = world.place(name).machine.keeperDisk.files.get('voter.json');
+  if (text === undefined) throw new Error(`the keeper of ${name} did not start`);
+  const { diskId } = JSON.parse(text) as { readonly diskId: Uuid };
+  return { diskId, addresses: [`${name}:7444`] };
 }
 
 export async function setLease(world: World, lease: NonNullable<SiteChange['lease']>): Promise<void> {

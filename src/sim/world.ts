@@ -151,20 +151,24 @@ export class World {
     return found;
   }
 
+  /** Nothing is noted of what happens in it. */
+  quiet = false;
+
   /** Machines that hold leases or vote on them. */
   keepers(): readonly Place[] {
     return [...this.places.values()].filter(({ role }) => role !== 'other');
   }
 
   note(text: string): void {
-    this.faults.push({ at: this.time.now, text });
+    if (!this.quiet) this.faults.push({ at: this.time.now, text });
   }
 
   // ---------------------------------------------------------------- life and death
 
   /** Boots everything, joins all hosts, adds the image `tiny` and the network `lab`. */
   async begin(): Promise<void> {
-    for (const [name, { role }] of this.places) if (role === 'other') this.powerOn(name);
+    const homes = new Set([...this.homes.values(), this.#databaseAt]);
+    for (const [name, { role }] of this.places) if (role !== 'host' || homes.has(name)) this.powerOn(name);
     for (const name of this.homes.keys()) this.startController(name);
     await this.time.runUntil(this.time.now + 2_000);
     if (this.options.lease) await setLease(this, this.options.lease);

@@ -165,7 +165,8 @@ class OpenLab implements Lab {
   }
 
   async leader(limitMs = 60_000): Promise<string> {
-    return until('a controller that leads', limitMs, async () => {
+    const found = await until('a controller that leads', limitMs, async () => {
+      if (!this.#controllers.some((machine) => this.parts.runs('controller', machine))) return 'none';
       for (const machine of this.#controllers) {
         if (!this.parts.runs('controller', machine)) continue;
         if (!(await this.#leads(machine))) continue;
@@ -174,6 +175,8 @@ class OpenLab implements Lab {
       }
       return undefined;
     });
+    if (found === 'none') throw new Error('no controller runs');
+    return found;
   }
 
   async #leads(machine: string): Promise<boolean> {

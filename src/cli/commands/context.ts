@@ -4,7 +4,7 @@ import { openClient } from '../../api/client.ts';
 import { group, leaf, type Call, type Shell } from '../call.ts';
 import { authorityOf } from '../authority.ts';
 import { askSecret, canAsk, confirm, readStdin } from '../confirm.ts';
-import { checkUrl, readContexts, readText, writeContexts, type Context } from '../contexts.ts';
+import { addressesOf, readContexts, readText, writeContexts, type Context } from '../contexts.ts';
 import { usage } from '../failure.ts';
 import type { Column } from '../ui/table.ts';
 
@@ -49,19 +49,21 @@ async function add(call: Call<AddOptions>): Promise<void> {
   if (known.current !== undefined && known.current !== name) call.out.note(`Use it: virga context use ${name}`);
 }
 
-async function remote(call: Call<AddOptions>, url: string): Promise<Context> {
-  checkUrl(url);
+async function remote(call: Call<AddOptions>, given: string): Promise<Context> {
+  const { url, others } = addressesOf(given);
   const { ca: caFile, fingerprint } = call.options;
   const ca = caFile === undefined ? await authorityOf(call, url, fingerprint) : readText(caFile);
   if (ca !== undefined && !ca.includes('-----BEGIN CERTIFICATE-----'))
     throw usage(`${caFile}: that is not a certificate (PEM)`);
-  return { url: url.replace(/\/+$/, ''), token: await tokenOf(call), ...(ca === undefined ? {} : { ca }) };
+  const token = await tokenOf(call);
+  return { url, ...(others ? { others } : {}), token, ...(ca === undefined ? {} : { ca }) };
 }
 
 /** Asks the site, so that a wrong token or authority is noticed now. */
 async function nameOfSite(context: Context): Promise<string> {
-  const { socket, url = '', token = '', ca } = context;
-  const client = openClient(socket === undefined ? { url, token, ...(ca === undefined ? {} : { ca }) } : { socket });
+  const { socket, url = '', others, token = '', ca } = context;
+  const remotely = { url, token, ...(others ? { others } : {}), ...(ca === undefined ? {} : { ca }) };
+  const client = openClient(socket === undefined ? remotely : { socket });
   try {
     return (await client.call('site.status', { timeoutMs: 10_000 })).name;
   } finally {
@@ -79,7 +81,7 @@ interface Shown {
 const shown = (name: string, context: Context, current: string | undefined): Shown => ({
   name,
   current: name === current,
-  where: context.socket ?? context.url ?? '',
+  where: context.socket ?? [context.url ?? '', ...(context.others ?? [])].join(','),
   pinned: context.ca !== undefined,
 });
 
@@ -99,6 +101,7 @@ export function contextCommands(program: Command, shell: Shell): void {
     syntax: 'add <name> [url]',
     summary: 'Add a site',
     detail:
+      'A site with several controllers: their addresses with commas in between; the one that leads is found. ' +
       'The token is typed, or comes from --token-file or standard input; never from the command line, where others see it. ' +
       'The site’s certificate authority is pinned: by its file, by its fingerprint, or after you have compared it.',
     manner: 'local',
@@ -112,6 +115,7 @@ export function contextCommands(program: Command, shell: Shell): void {
         .option('--force', 'replace a context of that name'),
     examples: [
       'context add lab https://virga.example.org:8443 --ca ca.pem --token-file token',
+      'context add lab https://one.example.org:8443,https://two.example.org:8443 --ca ca.pem',
       'context add here --socket-path /run/virga/virga.sock',
     ],
     run: add,

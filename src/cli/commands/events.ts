@@ -16,9 +16,9 @@ interface EventOptions {
   readonly type?: string;
 }
 
-/** What an event stands on, where a person may want to judge it: everything but the daily life of guests. */
+/** What an event stands on, where a person may want to judge it: of hosts, of the site, and of everything that is no good news. */
 function evidenceText({ severity, subject, evidence }: EventView): string {
-  if (!evidence || (severity === 'info' && subject.kind === 'guest')) return '';
+  if (!evidence || (severity === 'info' && subject.kind !== 'host' && subject.kind !== 'site')) return '';
   return Object.entries(evidence)
     .map(([key, value]) => `${key} ${String(value)}`)
     .join(', ');
@@ -28,7 +28,8 @@ function evidenceText({ severity, subject, evidence }: EventView): string {
 export function eventLine(event: EventView, call: Pick<Call, 'out'>): string {
   const { paint } = call.out;
   const who = `${event.who}${event.reason === undefined ? '' : `, "${event.reason}"`}`;
-  const cause = event.cause === undefined ? '' : ` (${event.cause})`;
+  // Some messages end with their cause.
+  const cause = event.cause === undefined || event.message.endsWith(event.cause) ? '' : ` (${event.cause})`;
   const time = new Date(event.eventAt).toLocaleString('sv-SE');
   const text = `${plain(event.subject.kind)} ${plain(event.subject.name)}: ${plain(event.message)}${plain(cause)}`;
   const evidence = plain(evidenceText(event)).replaceAll('\n', ' ');

@@ -150,7 +150,8 @@ async function explain(call: Call): Promise<void> {
   for (const each of answer.hosts) {
     const mark = each.chosen ? paint('good', '●') : each.fits ? paint('dim', '○') : paint('bad', '✗');
     const word = each.chosen ? 'here' : each.fits ? 'fits' : 'does not fit';
-    call.out.lines([`  ${mark} ${each.host}: ${word}${each.reasons.length > 0 ? `: ${each.reasons.join('; ')}` : ''}`]);
+    const reasons = each.reasons.map((reason) => reason.replace(/^fits: /, ''));
+    call.out.lines([`  ${mark} ${each.host}: ${word}${reasons.length > 0 ? `: ${reasons.join('; ')}` : ''}`]);
   }
 }
 

@@ -149,12 +149,12 @@ export function voterCommands(program: Command, shell: Shell): void {
     syntax: 'force <name...>',
     summary: 'Take survivors as the only voters, by hand, when the majority of the voters is dead for ever',
     detail:
-      'The last resort. It asks for the survivors’ names once more and the reason; a script gives both with --confirm and --reason.',
+      'The last resort. It asks for the survivors’ names once more and the reason; a script gives both with --confirm and --reason. Voters are odd in number.',
     manner: 'act',
     options: (command) => command.option('--confirm <names>', 'the survivors’ names once more, instead of being asked'),
     examples: [
       'voters force h1',
-      'voters force h1 w1 --confirm "h1 w1" --reason "fire in rack 2, h2 and h3 are scrap"',
+      'voters force h1 h2 w1 --confirm "h1 h2 w1" --reason "fire in rack 2, h3 and h4 are scrap"',
     ],
     run: force,
   });

@@ -3,12 +3,12 @@
  * somebody else owns time. Knows nothing but ports. What it may do is decided in `core/ha/fencing.ts`.
  */
 import { VirgaError } from '../../core/errors.ts';
-import { decideFencing, patienceMs, type FenceHost, type FenceSight } from '../../core/ha/fencing.ts';
+import { decideFencing, patienceMs, voiceless, type FenceHost, type FenceSight } from '../../core/ha/fencing.ts';
 import type { Host, HostSession } from '../../core/model/host.ts';
 import type { Uuid } from '../../core/model/resource.ts';
 import type { NewEvent } from '../../core/model/snapshot.ts';
 import type { Clock, Fencer, Files, Log } from '../../ports.ts';
-import type { HostLeaseSight, LeaseDoor, LeaseSight } from '../lease/view.ts';
+import type { HostLeaseSight, LeaseDoor } from '../lease/view.ts';
 import type { SiteState } from '../state.ts';
 import type { FenceAttempt, FenceDoor, FenceResult } from './door.ts';
 import { FenceHistory } from './history.ts';
@@ -34,9 +34,9 @@ export const domainLabel = 'failure-domain';
 const tellMs = 15_000;
 const stopMs = 3000;
 
+/** Rounds that failed while the host was silent in one session. */
 interface Silence {
   readonly session: HostSession | undefined;
-  readonly since: number;
   failed: number;
   failedAt: number;
 }
@@ -66,6 +66,7 @@ export class FenceLoop implements FenceDoor {
     });
   }
 
+  /** Reads the history; `run` does it by itself. */
   async load(): Promise<void> {
     await this.#history.load();
   }
@@ -74,6 +75,7 @@ export class FenceLoop implements FenceDoor {
   async run(signal: AbortSignal): Promise<void> {
     const stop = (): void => this.#stopping.abort();
     signal.addEventListener('abort', stop, { once: true });
+    await this.load();
     while (!signal.aborted) {
       try {
         this.iterate();
@@ -94,7 +96,7 @@ export class FenceLoop implements FenceDoor {
     const hosts = this.#hosts();
     if (!hosts) return;
     const seen = new Map(sight.hosts.map((each) => [each.hostId, each]));
-    for (const host of hosts) this.#listen(host.id, seen.get(host.id), sight);
+    for (const host of hosts) this.#listen(host.id, seen.get(host.id));
     const devised = hosts.filter((host) => (host.spec.fence ?? []).length > 0);
     const { hold } = this.#options.state.snapshot.site;
     const plan = decideFencing({
@@ -176,7 +178,7 @@ export class FenceLoop implements FenceDoor {
       clock: this.#clock,
       fencer,
       signal: this.#stopping.signal,
-      sight: () => this.#judgedSight(host.id),
+      sight: () => this.#sighted(this.#sightOf(host.id)),
       leading: () => lease.sight().leadership === 'leading',
       profile: () => lease.sight().profile,
       stop: () => this.#stop(host, session, byItself),
@@ -191,9 +193,9 @@ export class FenceLoop implements FenceDoor {
     if (lease.sight().leadership !== 'leading') return 'this controller has no majority any more';
     const { hold } = state.snapshot.site;
     if (hold) return `the site is held: ${hold.reason}`;
-    const sight = this.#sightOf(host.id);
-    if (byItself && isHeard(sight)) return 'it is heard again';
-    if (sight?.session && sight.session.id !== session.id) return 'it came back under another session';
+    const sight = this.#sighted(this.#sightOf(host.id));
+    if (sight.session && sight.session.id !== session.id) return 'it came back under another session';
+    if (byItself && sight.state !== 'lost' && !voiceless(sight, lease.sight().profile)) return 'it is heard again';
     return undefined;
   }
 
@@ -232,22 +234,19 @@ export class FenceLoop implements FenceDoor {
     }
   }
 
-  /** A silence begins when it is first seen under a majority, and ends with any sign of the host. */
-  #listen(hostId: Uuid, seen: HostLeaseSight | undefined, sight: LeaseSight): void {
-    const silent = sight.leadership === 'leading' && (seen?.state === 'sealing' || seen?.state === 'unknown');
+  /** A silence ends with any sign of the host; one that is over, or that nobody knows of now, keeps its count. */
+  #listen(hostId: Uuid, seen: HostLeaseSight | undefined): void {
     const silence = this.#silences.get(hostId);
-    if (!silent || !seen) {
-      // A host that is lost by its lease keeps its silence: a round that is under way goes on to the last device.
-      if (seen?.state !== 'lost') this.#silences.delete(hostId);
-    } else if (!silence || silence.session?.id !== seen.session?.id)
-      this.#silences.set(hostId, { session: seen.session, since: this.#clock.monotonic(), failed: 0, failedAt: 0 });
+    if (!seen || seen.state === 'held' || seen.state === 'none') this.#silences.delete(hostId);
+    else if (seen.state === 'sealing' && silence?.session?.id !== seen.session?.id)
+      this.#silences.set(hostId, { session: seen.session, failed: 0, failedAt: 0 });
   }
 
   #judged(host: Host, seen: HostLeaseSight | undefined): FenceHost {
     const silence = this.#silences.get(host.id);
     const { state } = host.status;
     return {
-      ...this.#judgedOf(host.id, seen),
+      ...this.#sighted(seen),
       hostId: host.id,
       name: host.name,
       devices: host.spec.fence?.length ?? 0,
@@ -260,18 +259,11 @@ export class FenceLoop implements FenceDoor {
     };
   }
 
-  #judgedSight(hostId: Uuid): FenceSight {
-    return this.#judgedOf(hostId, this.#sightOf(hostId));
-  }
-
-  #judgedOf(hostId: Uuid, seen: HostLeaseSight | undefined): FenceSight {
-    const silence = this.#silences.get(hostId);
-    const state = seen?.state ?? 'unknown';
-    const listened = silence ? this.#clock.monotonic() - silence.since : 0;
-    // A seal is begun only when the grants of a majority have run out, so the host was silent for its lease before.
-    const before = state === 'sealing' ? this.#options.lease.sight().profile.lengthMs : 0;
-    const session = seen?.session;
-    return { state, heard: isHeard(seen), silentMs: before + listened, ...(session ? { session } : {}) };
+  #sighted(seen: HostLeaseSight | undefined): FenceSight {
+    const { state = 'unknown', session, silentSinceAt } = seen ?? {};
+    // Made from the same clock a moment ago: a clock that was set since cannot come between.
+    const silentMs = silentSinceAt === undefined ? 0 : Math.max(0, this.#clock.now() - silentSinceAt);
+    return { state, silentMs, ...(session ? { session } : {}) };
   }
 
   #sightOf(hostId: Uuid): HostLeaseSight | undefined {
@@ -326,9 +318,9 @@ export class FenceLoop implements FenceDoor {
   }
 }
 
+/** Its keeper answered this controller just now. */
 function isHeard(seen: HostLeaseSight | undefined): boolean {
-  if (seen?.state === 'held') return true;
-  return (seen?.state === 'lapsed' || seen?.state === 'none') && seen.silentSinceAt === undefined;
+  return seen?.state === 'held' || seen?.state === 'none';
 }
 
 /** What was proven of this session is proven; another session of the host is another matter. */

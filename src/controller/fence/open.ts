@@ -1,7 +1,7 @@
-/** Fencing with its real effects, for `main.ts`. */
+/** Fencing with its real effects. */
 import { mkdir } from 'node:fs/promises';
 import { durableFiles } from '../../effects/files.ts';
-import type { Clock, Log } from '../../ports.ts';
+import type { Clock, Fencer, Log } from '../../ports.ts';
 import type { LeaseDoor } from '../lease/view.ts';
 import type { SiteState } from '../state.ts';
 import { fenceFolder, openFencer } from './agents.ts';
@@ -16,12 +16,27 @@ export interface FencingOptions {
   readonly log: Log;
 }
 
-/** The loop with its history; it does nothing until `run`. Called after privileges were dropped. */
-export async function openFencing({ dataDir, ...rest }: FencingOptions): Promise<FenceLoop> {
-  const folder = fenceFolder(dataDir);
-  await mkdir(folder, { recursive: true, mode: 0o711 });
-  const fencer = await openFencer({ dataDir, log: rest.log });
-  const loop = new FenceLoop({ ...rest, fencer, files: durableFiles(folder) });
-  await loop.load();
-  return loop;
+/** The loop does nothing until `run`. Its folder is made when it is first needed: privileges are dropped by then. */
+export function openFencing({ dataDir, ...rest }: FencingOptions): FenceLoop {
+  const { log } = rest;
+  let opened: Promise<Fencer> | undefined;
+  const fencer = async (): Promise<Fencer> => {
+    opened ??= mkdir(fenceFolder(dataDir), { recursive: true, mode: 0o711 }).then(async () =>
+      openFencer({ dataDir, log }),
+    );
+    try {
+      return await opened;
+    } catch (error) {
+      opened = undefined;
+      log.error('fence agents cannot be run', { detail: String(error) });
+      const detail = 'its folder cannot be made; see the log of the controller';
+      const unable = async () => Promise.resolve({ power: 'unknown', failure: 'failed', detail, ms: 0 } as const);
+      return { off: unable, status: unable };
+    }
+  };
+  const lazy: Fencer = {
+    off: async (device, signal) => (await fencer()).off(device, signal),
+    status: async (device, signal) => (await fencer()).status(device, signal),
+  };
+  return new FenceLoop({ ...rest, fencer: lazy, files: durableFiles(fenceFolder(dataDir)) });
 }

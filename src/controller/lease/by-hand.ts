@@ -7,6 +7,7 @@ import type { HostLoss } from '../../core/model/host.ts';
 import type { Instant, Uuid } from '../../core/model/resource.ts';
 import type { Snapshot } from '../../core/model/snapshot.ts';
 import type { BootClock } from '../../ports.ts';
+import type { LeaseDoor } from './view.ts';
 
 export interface ByHand {
   readonly leader: Leader;
@@ -34,17 +35,18 @@ async function until(boot: BootClock, done: () => boolean, each: () => void, wha
 export async function declareDead(
   { leader, boot, now, flush, snapshot }: ByHand,
   hostId: Uuid,
-  given: { readonly who: string; readonly reason: string; readonly kind: 'person' | 'fence' },
+  given: Parameters<LeaseDoor['declareDead']>[1],
   losses: ReadonlyMap<Uuid, HostLoss>,
 ): Promise<void> {
   if (!leader.leads) {
     const answering = leader.count(boot.now(), () => true);
     throw new VirgaError('no_majority', { answering, votes: leader.votes });
   }
-  const session = leader.sessionOf(hostId) ?? snapshot()?.get('host', hostId)?.status.session;
+  const session = given.session ?? leader.sessionOf(hostId) ?? snapshot()?.get('host', hostId)?.status.session;
   if (!session)
     throw new VirgaError('invalid_request', { detail: 'the host never had a session: nothing can run there' });
-  const word: Word = { ...given, saidAt: now() };
+  const { who, reason, kind } = given;
+  const word: Word = { who, reason, kind, saidAt: now() };
   leader.declare(hostId, session, word);
   const sealed = (): boolean => (losses.get(hostId)?.session.number ?? -1) >= session.number;
   await until(

@@ -261,7 +261,7 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
   /** Writes a change of the site's facts in the background; nothing when there is none. */
   #change(
     decide: (snapshot: Snapshot) => { readonly site?: SiteFacts; readonly events: readonly NewEvent[] },
-    done?: (site: SiteFacts | undefined) => void,
+    written?: (site: SiteFacts | undefined) => void,
   ): void {
     const snapshot = this.#snapshot;
     if (!snapshot || !decide(snapshot).site) return;
@@ -272,7 +272,9 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
         const { site, events } = decide(newest);
         return { change: { put: [], remove: [], events, ...(site ? { site } : {}) }, site };
       })
-      .then((outcome) => outcome.repeated || done?.(outcome.result.site))
+      .then((outcome) => {
+        if (!outcome.repeated && written) written(outcome.result.site);
+      })
       .catch((error: unknown) => log.warn('the voters could not be written', { error: String(error) }))
       .finally(() => {
         this.#changing = false;

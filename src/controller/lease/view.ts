@@ -72,7 +72,13 @@ export interface LeaseDoor {
   /** Seals the host's session by a person's word (rule 15). Resolves when a majority has it durably. @throws VirgaError no_majority · timeout */
   declareDead(
     hostId: Uuid,
-    word: { readonly who: string; readonly reason: string; readonly kind: 'person' | 'fence' },
+    word: {
+      readonly who: string;
+      readonly reason: string;
+      readonly kind: 'person' | 'fence';
+      /** The session that is meant, where it must be no later one. */
+      readonly session?: HostSession;
+    },
   ): Promise<void>;
   /** Makes this list of survivors the voters, by hand (rule 15). @throws VirgaError timeout */
   forceVoters(keeperIds: readonly Uuid[], word: { readonly who: string; readonly reason: string }): Promise<void>;

@@ -11,9 +11,7 @@ import type { LeaseProfile } from './types.ts';
 export interface FenceSight {
   readonly state: 'held' | 'lapsed' | 'sealing' | 'lost' | 'none' | 'unknown';
   readonly session?: HostSession;
-  /** A voter hears it now. */
-  readonly heard: boolean;
-  /** Milliseconds without a sign of it, at least; 0 while it is heard. */
+  /** Milliseconds since some voter heard it last; 0 while nobody says that it is silent. */
   readonly silentMs: number;
 }
 
@@ -64,7 +62,9 @@ export function decideFencing(site: FenceSite): FencePlan {
   const waits: { hostId: Uuid; why: string }[] = [];
   const taken = new Map<string, string>();
   for (const host of site.hosts) if (host.running) taken.set(host.domain, host.name);
-  const silent = site.hosts.filter((host) => isSilent(host, site.profile) && host.devices > 0 && !host.running);
+  const silent = site.hosts.filter(
+    (host) => !host.over && voiceless(host, site.profile) && host.devices > 0 && !host.running,
+  );
   for (const host of silent.sort((a, b) => b.silentMs - a.silentMs || (a.name < b.name ? -1 : 1))) {
     const { hostId, session } = host;
     const why = against(site, host, taken.get(host.domain));
@@ -77,8 +77,12 @@ export function decideFencing(site: FenceSite): FencePlan {
   return { begin, waits };
 }
 
-function isSilent({ state, silentMs, over }: FenceHost, { lengthMs }: LeaseProfile): boolean {
-  return !over && (state === 'sealing' || state === 'unknown') && silentMs >= lengthMs;
+/**
+ * Voters say so, and a majority of their grants ran out. That the controller itself hears nothing (`unknown`) proves
+ * nothing: the voters may hear the host well.
+ */
+export function voiceless({ state, silentMs }: FenceSight, { lengthMs }: LeaseProfile): boolean {
+  return state === 'sealing' && silentMs >= lengthMs;
 }
 
 function against(site: FenceSite, host: FenceHost, other: string | undefined): string | undefined {
@@ -126,11 +130,10 @@ export function judgeOff(
       : { verdict: 'wait' };
   if (!sight.session || sight.session.number !== off.session.number || sight.session.id !== off.session.id)
     return refused(`it came back under session ${sight.session?.number ?? '?'}`);
-  if (sight.state === 'lost') return { verdict: 'counts' };
-  if (!sight.heard) return { verdict: 'counts' };
+  if (sight.state === 'lost' || voiceless(sight, profile)) return { verdict: 'counts' };
   if (!late) return { verdict: 'wait' };
   return refused(
-    'the device says that the power is off, but voters still hear the host: the device lies, or is wired to another machine',
+    'the device says that the power is off, but no majority of voters says that the host is silent: the device lies, or is wired to another machine',
   );
 }
 

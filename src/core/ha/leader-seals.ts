@@ -226,7 +226,9 @@ export class Seals {
   /** A host that a majority grants again while it is being sealed: what was set is taken back (rule 7). */
   #comeBack(attempt: Attempt, now: number): void {
     if (attempt.word || attempt.withdrawing) return;
-    if (this.#granting(now, attempt.hostId) < this.#leader.majority) return;
+    // Without the rule one voter that hears the host is enough, whoever set the seals.
+    const needed = this.#leader.rules.firstWithdraws ? this.#leader.majority : 1;
+    if (this.#granting(now, attempt.hostId) < needed) return;
     const sealed = new Set([...attempt.answers].filter(([, answer]) => answer.sealed).map(([key]) => key));
     this.#withdraw(attempt, sealed);
   }
@@ -243,8 +245,8 @@ export class Seals {
     const sealed = votes.find((vote) => vote.seal !== undefined)?.seal;
     if (!sealed) return;
     const first = compareEpochs(sealed.first.epoch, this.#leader.epoch) === 0;
-    const may = first || !this.#leader.rules.firstWithdraws || this.#granting(now, hostId) >= this.#leader.majority;
-    if (!may || this.#granting(now, hostId) < this.#leader.majority) return;
+    const needed = this.#leader.rules.firstWithdraws || first ? this.#leader.majority : 1;
+    if (this.#granting(now, hostId) < needed) return;
     this.#begin(hostId, sealed.session, { silentAt: now, ended: false }, now);
     const attempt = this.#attempts.get(hostId);
     if (attempt) this.#withdraw(attempt, new Set());

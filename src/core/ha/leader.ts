@@ -289,7 +289,17 @@ export class Leader {
         return this.registers.answered(message, now);
       case 'bar-answer':
         return this.registers.barred(message);
-      default:
+      case 'beat':
+      case 'beat-answer':
+      case 'poll':
+      case 'census':
+      case 'seal':
+      case 'withdraw':
+      case 'over':
+      case 'list':
+      case 'register':
+      case 'bar':
+      // Not for a controller.
     }
   }
 

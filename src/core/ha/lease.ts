@@ -26,10 +26,13 @@ export class HostLease {
   readonly #startedAt: number;
   #session: HostSession;
   #grants = new Map<string, Grant>();
+  readonly #keys = new WeakMap<Voter, string>();
   #list: VoterList | undefined;
   #confirmed: VoterList | undefined;
   /** The lease that was ever reached, our clock: what a new list must cover. */
   #inForce = Number.NEGATIVE_INFINITY;
+  /** Of `deadline`, until something changes. */
+  #deadline: number | undefined;
   #contactSince: number | undefined;
   #contactAt = Number.NEGATIVE_INFINITY;
 
@@ -65,6 +68,7 @@ export class HostLease {
 
   /** All voters to beat to: those of the list that the lease rests on, and of the newest. */
   get voters(): readonly Voter[] {
+    if (this.#confirmed === this.#list) return this.#list?.voters ?? [];
     const all = new Map<string, Voter>();
     for (const each of [...(this.#confirmed?.voters ?? []), ...(this.#list?.voters ?? [])]) all.set(keyOf(each), each);
     return [...all.values()];
@@ -74,6 +78,7 @@ export class HostLease {
   begin(session: HostSession): void {
     this.#session = session;
     this.#grants = new Map();
+    this.#deadline = undefined;
     this.#inForce = Number.NEGATIVE_INFINITY;
   }
 
@@ -107,10 +112,21 @@ export class HostLease {
     }
     if (answer.yes) {
       const from = this.#rules.sendingTime ? answer.sentAt : now;
+      this.#deadline = undefined;
       grant.until = Math.max(grant.until, from + answer.askMs);
       grant.yesSentAt = Math.max(grant.yesSentAt, answer.sentAt);
     }
     this.contactMs(now);
+  }
+
+  /** Looked up very often: the key of a voter's entry is made once. */
+  #of(voter: Voter): Grant | undefined {
+    let key = this.#keys.get(voter);
+    if (key === undefined) {
+      key = keyOf(voter);
+      this.#keys.set(voter, key);
+    }
+    return this.#grants.get(key);
   }
 
   #grant(key: string): Grant {
@@ -131,12 +147,14 @@ export class HostLease {
     const first = this.#confirmed === undefined && this.#inForce === Number.NEGATIVE_INFINITY;
     if (!covers && !first) return false;
     this.#confirmed = list;
+    this.#deadline = undefined;
     return true;
   }
 
   /** Until when a majority of the list grants, our clock; never: −∞. */
   deadline(): number {
-    const at = this.#confirmed ? this.#under(this.#confirmed.voters) : Number.NEGATIVE_INFINITY;
+    this.#deadline ??= this.#confirmed ? this.#under(this.#confirmed.voters) : Number.NEGATIVE_INFINITY;
+    const at = this.#deadline;
     this.#inForce = Math.max(this.#inForce, at);
     return at;
   }
@@ -146,7 +164,7 @@ export class HostLease {
     const grants = voters
       .map((voter) => ({
         votes: voter.votes,
-        until: this.#grants.get(keyOf(voter))?.until ?? Number.NEGATIVE_INFINITY,
+        until: this.#of(voter)?.until ?? Number.NEGATIVE_INFINITY,
       }))
       .toSorted((a, b) => b.until - a.until);
     let votes = 0;
@@ -163,11 +181,20 @@ export class HostLease {
     if (voters.length === 0) return undefined;
     let floor = this.#session.number;
     const votes = votesOf(voters, (voter) => {
-      const refusal = this.#grants.get(keyOf(voter))?.floor;
+      const refusal = this.#of(voter)?.floor;
       if (refusal !== undefined) floor = Math.max(floor, refusal);
       return refusal !== undefined;
     });
     return votes >= majorityOf(voters) ? floor : undefined;
+  }
+
+  /** Votes of the newest list that answered a beat that was sent at `since` or later. */
+  answeredSince(since: number): { readonly votes: number; readonly needed: number } {
+    const voters = this.#list?.voters ?? [];
+    return {
+      votes: votesOf(voters, (voter) => (this.#of(voter)?.answeredSentAt ?? -1) >= since),
+      needed: majorityOf(voters),
+    };
   }
 
   /**
@@ -178,7 +205,7 @@ export class HostLease {
     const windowMs = this.profile.lengthMs / 2;
     const voters = this.#list?.voters ?? [];
     const votes = votesOf(voters, (voter) => {
-      const grant = this.#grants.get(keyOf(voter));
+      const grant = this.#of(voter);
       const sentAt = this.#rules.contactAnyAnswer ? grant?.answeredSentAt : grant?.yesSentAt;
       return sentAt !== undefined && sentAt >= now - windowMs;
     });
@@ -194,7 +221,7 @@ export class HostLease {
   /** Votes whose grant runs now, of how many. */
   votes(now: number): { readonly votes: number; readonly of: number } {
     const voters = this.#confirmed?.voters ?? [];
-    const votes = votesOf(voters, (voter) => (this.#grants.get(keyOf(voter))?.until ?? Number.NEGATIVE_INFINITY) > now);
+    const votes = votesOf(voters, (voter) => (this.#of(voter)?.until ?? Number.NEGATIVE_INFINITY) > now);
     return { votes, of: totalVotes(voters) };
   }
 
@@ -202,7 +229,7 @@ export class HostLease {
   roundTripsMs(now: number): Readonly<Record<string, number>> {
     const trips: Record<string, number> = {};
     for (const voter of this.voters) {
-      const grant = this.#grants.get(keyOf(voter));
+      const grant = this.#of(voter);
       if (grant?.roundTripMs !== undefined && grant.answeredSentAt > now - this.profile.lengthMs)
         trips[voter.name] = Math.round(grant.roundTripMs * 10) / 10;
     }

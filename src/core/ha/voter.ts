@@ -46,6 +46,7 @@ export class Voter {
   readonly diskId: Uuid;
   readonly #hosts = new Map<Uuid, HostRecord>();
   readonly #watches = new Map<Uuid, Watch>();
+  readonly #revisions = new Map<string, number>();
   #epoch: Epoch;
   #list: VoterList | undefined;
   /** Nothing that we may have granted to hosts without a record lasts beyond these. */
@@ -88,6 +89,21 @@ export class Voter {
   /** What must be on disk of a host. */
   record(hostId: Uuid): HostRecord | undefined {
     return this.#hosts.get(hostId);
+  }
+
+  /** Rises whenever the durable record of that key changes. */
+  revision(key: string): number {
+    return this.#revisions.get(key) ?? 0;
+  }
+
+  #touch(key: string): void {
+    this.#revisions.set(key, this.revision(key) + 1);
+  }
+
+  #accept(epoch: Epoch): void {
+    if (compareEpochs(epoch, this.#epoch) === 0) return;
+    this.#epoch = epoch;
+    this.#touch('self');
   }
 
   get #profile() {
@@ -145,19 +161,20 @@ export class Voter {
 
   #notice(watch: Watch, beat: Beat, now: number, refused: boolean): void {
     const { session, sentAt, lapsed, ended, confirmed } = beat;
-    const older = watch.beat !== undefined && watch.beat.session.id === session.id && watch.beat.sentAt >= sentAt;
-    if (older || refused) return;
+    const before = watch.beat?.session.id === session.id ? watch.beat : undefined;
+    if (refused || (before && before.sentAt >= sentAt)) return;
     watch.beat = { at: now, session, sentAt, lapsed: lapsed && this.#rules.lapsedSaid, ended, confirmed };
     if (ended) {
       watch.until = Number.NEGATIVE_INFINITY;
       watch.ranOut = now;
-    } else if (beat.reset) {
+    } else if (beat.reset && before) {
+      // A voter without memory of that session keeps what it assumes: this beat may be older than a longer grant.
       watch.until = now;
       watch.ranOut = now;
     }
   }
 
-  #grant(record: HostRecord, watch: Watch, { session, askMs, boundMs }: Beat, now: number): void {
+  #grant(record: HostRecord, watch: Watch, { hostId, session, askMs, boundMs }: Beat, now: number): void {
     if (!record.granted || session.number > record.granted.number) {
       // A higher session: whatever ran in the lower ones has ended, the host says so by its number (rule 1).
       if (record.granted) record.overThrough = Math.max(record.overThrough, session.number - 1);
@@ -165,9 +182,11 @@ export class Voter {
       record.askMs = askMs;
       record.boundMs = boundMs;
       delete record.seal;
+      this.#touch(hostId);
       Object.assign(watch, { until: now, ranOut: now, longestAt: now });
     }
     const lengths = ageLongest(record, watch, askMs, boundMs, now, (ask, bound) => this.#margin(ask, bound));
+    if (lengths.askMs !== record.askMs || lengths.boundMs !== record.boundMs) this.#touch(hostId);
     Object.assign(record, lengths);
     watch.until = Math.max(watch.until, now + askMs);
     const [ask, bound] = this.#rules.marginOfGrant
@@ -181,7 +200,7 @@ export class Voter {
   poll(poll: Poll, now: number, contactMs: number): Reply<PollAnswer> {
     const refusal = this.#refusePoll(poll, now);
     if (!refusal && poll.purpose !== 'ask') {
-      this.#epoch = poll.epoch;
+      this.#accept(poll.epoch);
       this.#leaderCommits = poll.committing;
       this.#leaderUntil = now + (poll.committing ? leaderKeepsMs : pollerKeepsMs);
     }
@@ -275,6 +294,7 @@ export class Voter {
     const record = this.#record(seal.hostId);
     const why = this.#refuseSeal(seal, record, now, contactMs);
     if (!why) this.#setSeal(record, seal);
+    this.#touch(seal.hostId);
     const { hostId, session, ballot } = seal;
     const set = record.seal;
     const { granted } = record;
@@ -308,10 +328,12 @@ export class Voter {
     if (this.#rules.lateWithdrawals && record.withdrawn && compareBallots(ballot, record.withdrawn) <= 0)
       return 'ballot';
     if (this.#rules.oneBallot && record.seal && compareBallots(ballot, record.seal.ballot) < 0) return 'ballot';
-    if (record.seal || word) return undefined;
+    if (record.seal || word?.kind === 'person') return undefined;
     const { until, beat } = this.#watch(seal.hostId);
     const lapsed = beat?.session.id === session.id && (beat.lapsed || beat.ended);
+    // Also a fence device that says "off" lies while we still grant.
     if (this.#rules.sealAfterGrant && now < until && !lapsed) return 'granted';
+    if (word) return undefined;
     if (this.#rules.contact && contactMs < this.#profile.lengthMs && !(lapsed && beat?.ended)) return 'contact';
     return undefined;
   }
@@ -320,7 +342,7 @@ export class Voter {
     const before = record.seal?.session.number === session.number ? record.seal : undefined;
     const said = before?.word ?? word;
     record.seal = { session, ballot, first: before?.first ?? ballot, ...(said ? { word: said } : {}) };
-    if (compareEpochs(ballot.epoch, this.#epoch) > 0) this.#epoch = ballot.epoch;
+    if (compareEpochs(ballot.epoch, this.#epoch) > 0) this.#accept(ballot.epoch);
   }
 
   withdraw({ hostId, session, ballot }: Withdraw): Reply<WithdrawAnswer> {
@@ -330,6 +352,7 @@ export class Voter {
       this.#rules.lateWithdrawals &&
       (compareEpochs(ballot.epoch, this.#epoch) < 0 || (seal !== undefined && compareBallots(ballot, seal.ballot) < 0));
     const ok = !late && record.overThrough < session.number;
+    this.#touch(hostId);
     if (ok) {
       if (seal?.session.number === session.number) delete record.seal;
       if (!record.withdrawn || compareBallots(ballot, record.withdrawn) > 0) record.withdrawn = ballot;
@@ -344,6 +367,7 @@ export class Voter {
     for (const { hostId, through } of ok ? hosts : []) {
       const record = this.#record(hostId);
       changed.push(hostId);
+      this.#touch(hostId);
       record.overThrough = Math.max(record.overThrough, through);
       if (record.seal && record.seal.session.number <= through) delete record.seal;
     }
@@ -382,6 +406,7 @@ export class Voter {
   #take(list: VoterList, now: number): void {
     const was = voterOf(this.#list, this.#keeperId)?.diskId === this.diskId;
     this.#list = list;
+    this.#touch('self');
     const is = voterOf(list, this.#keeperId)?.diskId === this.diskId;
     if (was || !is || !this.#rules.newVoterAssumes) return;
     // Who becomes a voter assumes that it granted each host just now.

@@ -7,6 +7,7 @@ import type { GuestOrder } from '../model/assignment.ts';
 import type { Instant } from '../model/resource.ts';
 import { whereabouts } from './groups.ts';
 import type { GuestJournal } from './journal.ts';
+import { neverRan } from './observe.ts';
 import type { EngineGuestView } from './view.ts';
 
 const keeperSilent = 'the keeper of this host does not answer';
@@ -42,7 +43,7 @@ function whyNoLease(order: GuestOrder, context: PlanContext): Hold | undefined {
   return until !== undefined && until > context.now ? { reason: 'this host has no lease yet', until } : undefined;
 }
 
-/** The keeper was told by a leader never to run this order here, and killed what there was of it (rule 9). */
+/** The keeper will never register this order again: a leader barred it, or its session is over (rules 9 and 10). */
 export function lostOrder(
   order: GuestOrder,
   journal: GuestJournal,
@@ -51,10 +52,12 @@ export function lostOrder(
 ): PlanStep | undefined {
   const gone = context.view.keeper?.gone.get(order.id);
   if (!order.ha || gone === undefined || gone < order.generation) return undefined;
-  // One that never was in a group is not what the leader meant; nobody starts it elsewhere.
-  if (seen && seen.state === 'running' && where(seen, context) === 'outside' && !journal.starting) return undefined;
-  const detail = `a leader barred generation ${gone} of it on this host`;
-  return { do: 'lose', detail, reason: 'it is to run elsewhere' };
+  // What is to be off is not started; a new start is a new order.
+  if (!seen && order.power === 'off') return undefined;
+  // One that never was in a group is not what is gone; nobody starts it elsewhere. One that still is in one is being killed.
+  const alive = seen !== undefined && seen.state !== 'shutoff' && seen.state !== 'crashed';
+  if (alive && !neverRan(journal, seen)) return undefined;
+  return { do: 'lose', detail: `generation ${gone} of it is gone from this host`, reason: 'it is gone from here' };
 }
 
 /** A domain that was made for the lease's session and never ran: it is let in, waits, or ends. */

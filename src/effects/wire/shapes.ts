@@ -1,6 +1,39 @@
 /** Shapes of the messages on the wire, checked on receipt. Unknown fields are ignored: a side one version newer may add some. */
 import { longestMs } from '../../core/ha/margin.ts';
-import { censusPage, maxVotes, registerPage, type HaMessage, type Relay } from '../../core/ha/types.ts';
+import { censusPage, maxAbout, maxVotes, registerPage } from '../../core/ha/types.ts';
+import type {
+  Ballot,
+  Bar,
+  BarAnswer,
+  Beat,
+  BeatAnswer,
+  Census,
+  CensusAnswer,
+  Epoch,
+  HaMessage,
+  HostVote,
+  LeaseProfile,
+  LeaseState,
+  ListAnswer,
+  ListVersion,
+  Over,
+  OverAnswer,
+  Poll,
+  PollAnswer,
+  RegisterAnswer,
+  RegisterEntry,
+  RegisterQuery,
+  Relay,
+  Seal,
+  SealAnswer,
+  StoreList,
+  Voter,
+  VoterList,
+  Withdraw,
+  WithdrawAnswer,
+  Word,
+} from '../../core/ha/types.ts';
+import type { HostSession } from '../../core/model/host.ts';
 
 type Check = (value: unknown) => boolean;
 
@@ -32,8 +65,9 @@ const list =
   (value) =>
     Array.isArray(value) && value.length <= most && value.every(check);
 
-function shape(fields: Readonly<Record<string, Check>>): Check {
-  const entries = Object.entries(fields);
+/** Names a check for every field of the type: one that is added later is not forgotten here. */
+function shape<T extends object>(fields: { readonly [K in keyof Required<Omit<T, 'type'>>]: Check }): Check {
+  const entries = Object.entries<Check>(fields);
   return (value) => {
     if (typeof value !== 'object' || value === null) return false;
     const record = value as Readonly<Record<string, unknown>>;
@@ -42,34 +76,34 @@ function shape(fields: Readonly<Record<string, Check>>): Check {
   };
 }
 
-const session = shape({ number: isCount, id: isId });
-const epoch = shape({ number: isCount, id: isIdOrNone });
-const ballot = shape({ epoch, attempt: isCount });
-const version = shape({ forced: isCount, epoch, number: isCount });
-const profile = shape({ lengthMs: isMs(longestMs), boundMs: isMs(60_000), drift: isMs(1) });
+const session = shape<HostSession>({ number: isCount, id: isId });
+const epoch = shape<Epoch>({ number: isCount, id: isIdOrNone });
+const ballot = shape<Ballot>({ epoch, attempt: isCount });
+const version = shape<ListVersion>({ forced: isCount, epoch, number: isCount });
+const profile = shape<LeaseProfile>({ lengthMs: isMs(longestMs), boundMs: isMs(60_000), drift: isMs(1) });
 /** Seven, one more while the list changes, and one to spare. */
 const maxVoters = 9;
-const voter = shape({
+const voter = shape<Voter>({
   keeperId: isId,
   diskId: isId,
   name: isText(63),
   votes: isCount,
   addresses: list(isText(64), 2),
 });
-const voterList = shape({ siteId: isId, version, profile, voters: list(voter, maxVoters) });
-const word = shape({ kind: isOneOf('person', 'fence'), who: isText(256), reason: isText(2000), saidAt: isTime });
-const hostVote = shape({
+const voterList = shape<VoterList>({ siteId: isId, version, profile, voters: list(voter, maxVoters) });
+const word = shape<Word>({ kind: isOneOf('person', 'fence'), who: isText(256), reason: isText(2000), saidAt: isTime });
+const hostVote = shape<HostVote>({
   hostId: isId,
   session,
   leftMs: isTime,
   silentMs: maybe(isTime),
   lapsed: isBoolean,
   ended: isBoolean,
-  seal: maybe(shape({ session, ballot, first: ballot })),
+  seal: maybe(shape<NonNullable<HostVote['seal']>>({ session, ballot, first: ballot })),
   overThrough: isCount,
   confirmed: maybe(version),
 });
-const lease = shape({
+const lease = shape<LeaseState>({
   state: isOneOf('held', 'lapsed', 'none', 'killing'),
   leftMs: isTime,
   votes: isCount,
@@ -78,7 +112,7 @@ const lease = shape({
 });
 
 const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
-  beat: shape({
+  beat: shape<Beat>({
     hostId: isId,
     session,
     sentAt: isTime,
@@ -90,7 +124,7 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     confirmed: version,
     list: version,
   }),
-  'beat-answer': shape({
+  'beat-answer': shape<BeatAnswer>({
     session,
     sentAt: isTime,
     askMs: isMs(longestMs),
@@ -102,8 +136,15 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     version,
     list: maybe(voterList),
   }),
-  poll: shape({ epoch, purpose: isOneOf('ask', 'accept', 'lead'), committing: isBoolean, version, seq: isCount }),
-  'poll-answer': shape({
+  poll: shape<Poll>({
+    epoch,
+    purpose: isOneOf('ask', 'accept', 'lead'),
+    committing: isBoolean,
+    version,
+    seq: isCount,
+    about: list(isId, maxAbout),
+  }),
+  'poll-answer': shape<PollAnswer>({
     seq: isCount,
     asked: epoch,
     ok: isBoolean,
@@ -116,16 +157,16 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     well: isCount,
     contactMs: isTime,
   }),
-  census: shape({ epoch, after: isIdOrNone, seq: isCount }),
-  'census-answer': shape({
+  census: shape<Census>({ epoch, after: isIdOrNone, seq: isCount }),
+  'census-answer': shape<CensusAnswer>({
     seq: isCount,
     epoch,
     diskId: isId,
     hosts: list(hostVote, censusPage),
     more: isBoolean,
   }),
-  seal: shape({ hostId: isId, session, ballot, version, word: maybe(word) }),
-  'seal-answer': shape({
+  seal: shape<Seal>({ hostId: isId, session, ballot, version, word: maybe(word) }),
+  'seal-answer': shape<SealAnswer>({
     hostId: isId,
     session,
     ballot,
@@ -138,14 +179,18 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     epoch,
     higher: maybe(session),
   }),
-  withdraw: shape({ hostId: isId, session, ballot, version }),
-  'withdraw-answer': shape({ hostId: isId, session, ballot, diskId: isId, ok: isBoolean }),
-  over: shape({ epoch, hosts: list(shape({ hostId: isId, through: isCount }), 1000), seq: isCount }),
-  'over-answer': shape({ seq: isCount, diskId: isId, ok: isBoolean }),
-  list: shape({ epoch, list: voterList, word: maybe(word) }),
-  'list-answer': shape({ asked: version, version, diskId: isId, stored: isBoolean, epoch }),
-  register: shape({ epoch, version, seq: isCount, after: isIdOrNone }),
-  'register-answer': shape({
+  withdraw: shape<Withdraw>({ hostId: isId, session, ballot, version }),
+  'withdraw-answer': shape<WithdrawAnswer>({ hostId: isId, session, ballot, diskId: isId, ok: isBoolean }),
+  over: shape<Over>({
+    epoch,
+    hosts: list(shape<Over['hosts'][number]>({ hostId: isId, through: isCount }), 1000),
+    seq: isCount,
+  }),
+  'over-answer': shape<OverAnswer>({ seq: isCount, diskId: isId, ok: isBoolean }),
+  list: shape<StoreList>({ epoch, list: voterList, word: maybe(word) }),
+  'list-answer': shape<ListAnswer>({ asked: version, version, diskId: isId, stored: isBoolean, epoch }),
+  register: shape<RegisterQuery>({ epoch, version, seq: isCount, after: isIdOrNone }),
+  'register-answer': shape<RegisterAnswer>({
     seq: isCount,
     hostId: isId,
     diskId: isId,
@@ -154,12 +199,12 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     session,
     version,
     confirmed: version,
-    entries: list(shape({ guestId: isId, generation: isCount, epoch: isCount }), registerPage),
+    entries: list(shape<RegisterEntry>({ guestId: isId, generation: isCount, epoch: isCount }), registerPage),
     more: isBoolean,
     state: lease,
   }),
-  bar: shape({ epoch, session, guestId: isId, generation: isCount }),
-  'bar-answer': shape({
+  bar: shape<Bar>({ epoch, session, guestId: isId, generation: isCount }),
+  'bar-answer': shape<BarAnswer>({
     hostId: isId,
     guestId: isId,
     generation: isCount,
@@ -167,7 +212,7 @@ const shapes: Readonly<Record<(HaMessage | Relay)['type'], Check>> = {
     why: maybe(isOneOf('epoch', 'session', 'killing')),
     epoch,
   }),
-  relay: shape({ to: isId, datagram: isText(80_000) }),
+  relay: shape<Relay>({ to: isId, datagram: isText(80_000) }),
 };
 
 const fromControllers: ReadonlySet<string> = new Set<(HaMessage | Relay)['type']>([

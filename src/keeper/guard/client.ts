@@ -42,10 +42,11 @@ export function guardClient(folder: string): GuardClient {
     settings(next) {
       settings = next;
     },
-    deadline(session: HostSession, at: number, force: boolean) {
+    deadline(session: HostSession, at: number, force: boolean, boundMs?: number) {
       n += 1;
       const deadline = Number.isFinite(at) ? at : 0;
-      line.send({ n, order: { session, deadline, force, ...settings } } satisfies ToGuard);
+      const bound = boundMs === undefined ? {} : { boundMs };
+      line.send({ n, order: { session, deadline, force, ...bound, ...settings } } satisfies ToGuard);
     },
     answered: () => last && { ...last },
     connected: () => line.connected(),

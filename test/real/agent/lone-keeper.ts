@@ -28,14 +28,15 @@ type Entries = Record<string, { generation: number; epoch: number }>;
 interface Kept {
   readonly sessionId: string;
   readonly entries: Entries;
+  readonly gone: Record<string, number>;
 }
 
 export const willFile = 'keeper.json';
 const keptFile = 'keeper-register.json';
 
-function readJson<T>(path: string): T | undefined {
+function readJson(path: string): unknown {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as T;
+    return JSON.parse(readFileSync(path, 'utf8'));
   } catch {
     return undefined;
   }
@@ -44,17 +45,24 @@ function readJson<T>(path: string): T | undefined {
 export async function loneKeeper(hostId: string, control: string): Promise<KeeperDoor> {
   const groups = hostGroups(hostId);
   const listeners = new Set<() => void>();
-  const first = readJson<KeeperWill>(join(control, willFile));
+  const first = readJson(join(control, willFile)) as KeeperWill | undefined;
   if (!first) throw new Error(`there is no ${willFile}`);
   let will = first;
-  const kept = readJson<Kept>(join(control, keptFile));
-  let entries: Entries = kept?.sessionId === will.session.id ? kept.entries : {};
+  const kept = readJson(join(control, keptFile)) as Kept | undefined;
+  const entries: Entries = kept?.entries ?? {};
+  const gone = kept?.gone ?? {};
+  const bury = (id: string): void => {
+    gone[id] = Math.max(entries[id]?.generation ?? -1, gone[id] ?? -1);
+    delete entries[id];
+  };
+  let ofSession = kept?.sessionId ?? will.session.id;
   const keep = (): void => {
-    writeFileSync(join(control, `${keptFile}.new`), JSON.stringify({ sessionId: will.session.id, entries }));
+    writeFileSync(join(control, `${keptFile}.new`), JSON.stringify({ sessionId: will.session.id, entries, gone }));
     renameSync(join(control, `${keptFile}.new`), join(control, keptFile));
   };
   const obey = async (next: KeeperWill): Promise<void> => {
-    if (next.session.id !== will.session.id) entries = {};
+    if (next.session.id !== ofSession) for (const id of Object.keys(entries)) bury(id);
+    ofSession = next.session.id;
     will = next;
     keep();
     await groups.clearOthers(will.session);
@@ -66,7 +74,7 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
   await obey(will);
   watch(control, (_event, name) => {
     if (name !== willFile) return;
-    const next = readJson<KeeperWill>(join(control, willFile));
+    const next = readJson(join(control, willFile)) as KeeperWill | undefined;
     if (next) void obey(next);
   });
   const answering = (): void => {
@@ -74,6 +82,7 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
   };
   const register = async ({ guestId, generation, epoch, session }: GuestTicket): Promise<RegisterResult> => {
     if (session.id !== will.session.id) return { ok: false, why: 'session', detail: 'that session is over' };
+    if ((gone[guestId] ?? -1) >= generation) return { ok: false, why: 'barred', detail: 'it is gone from here' };
     if (!entries[guestId]) {
       if (epoch < will.epoch) return { ok: false, why: 'epoch', detail: `${epoch} is below ${will.epoch}` };
       entries[guestId] = { generation, epoch };
@@ -90,7 +99,7 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
         session: will.session,
         lease: { diskId: hostId, addresses: [], version: 'lone', ...lease },
         entries: Object.entries(entries).map(([guestId, entry]) => ({ guestId, ...entry })),
-        gone: [],
+        gone: Object.entries(gone).map(([guestId, generation]) => ({ guestId, generation })),
       };
     },
     register: async (ticket) => {
@@ -99,14 +108,14 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
     },
     enter: async (guestId, pid) => {
       answering();
-      if (will.stall) return new Promise<never>(() => undefined);
+      if (will.stall) await new Promise<never>(() => undefined);
       await groups.enter(will.session, guestId, pid);
     },
     clear: async (guestId) => {
       answering();
       if (!(await groups.clear(will.session, guestId)))
         throw new VirgaError('keeper', { host: hostId, detail: `${guestId} does not die` });
-      delete entries[guestId];
+      if (entries[guestId]) bury(guestId);
       keep();
     },
     onChange: (listener) => {

@@ -104,6 +104,18 @@ describe('the agent is killed at every step', () => {
     });
 });
 
+type Wish = Partial<GuestOrder> & { readonly highly?: boolean | undefined; readonly noStart?: boolean | undefined };
+
+/** An order with flags that are there or not. */
+function wished(old: GuestOrder, { highly, noStart, ...change }: Wish): GuestOrder {
+  const { ha: wasHa, barred: wasBarred, ...rest } = old;
+  const flags = {
+    ...((highly ?? wasHa) ? { ha: true as const } : {}),
+    ...((noStart ?? wasBarred) ? { barred: true as const } : {}),
+  };
+  return { ...rest, ...change, ...flags };
+}
+
 /** What may happen to a host with two guests. */
 const happening = fc.oneof(
   fc.record({
@@ -119,6 +131,8 @@ const happening = fc.oneof(
         rebootSeq: fc.integer({ min: 0, max: 3 }),
         rebuildSeq: fc.integer({ min: 0, max: 3 }),
         diskMode: fc.constantFrom('keep' as const, 'fresh' as const),
+        highly: fc.boolean(),
+        noStart: fc.boolean(),
         restart: fc.constantFrom('always' as const, 'on-failure' as const, 'never' as const),
         snapshots: fc.constantFrom([], [snapshot], [{ ...snapshot, wanted: false }]),
       },
@@ -136,6 +150,12 @@ const happening = fc.oneof(
       'engine-away' as const,
       'engine-back' as const,
       'old-orders' as const,
+      'lease-lapses' as const,
+      'lease-back' as const,
+      'session-ends' as const,
+      'keeper-away' as const,
+      'keeper-back' as const,
+      'leader-changes' as const,
       'ignore' as const,
     ),
   }),
@@ -182,8 +202,8 @@ test('whatever happened before, in calm it converges; held and unlisted guests a
             rebootSeq: Math.max(old.rebootSeq, change.rebootSeq ?? 0),
             rebuildSeq: Math.max(old.rebuildSeq, change.rebuildSeq ?? 0),
           };
-          listed.set(old.id, { ...old, ...change, ...rising, generation: generation + 1 });
-          known.set(old.id, { ...old, ...change, ...rising });
+          listed.set(old.id, wished(old, { ...change, ...rising, generation: generation + 1 }));
+          known.set(old.id, wished(old, { ...change, ...rising }));
           send();
         } else if (event.kind === 'unlist') {
           listed.delete(idOf(event.guest));
@@ -200,6 +220,12 @@ test('whatever happened before, in calm it converges; held and unlisted guests a
           loop = await host.agent();
         } else if (event.kind === 'engine-away') host.engineAway = true;
         else if (event.kind === 'engine-back') host.engineAway = false;
+        else if (event.kind === 'lease-lapses') host.keeper.setLease('lapsed');
+        else if (event.kind === 'lease-back') host.keeper.setLease('held');
+        else if (event.kind === 'session-ends') host.keeper.endSession();
+        else if (event.kind === 'keeper-away') host.keeper.away = true;
+        else if (event.kind === 'keeper-back') host.keeper.away = false;
+        else if (event.kind === 'leader-changes') host.keeper.epoch += 1;
         else if (event.kind === 'ignore') host.polite = host.polite === 'obey' ? 'ignore' : 'obey';
         else if (event.kind === 'old-orders') {
           const kept = loop.assignment?.generation;
@@ -207,17 +233,35 @@ test('whatever happened before, in calm it converges; held and unlisted guests a
         } else if (event.kind === 'time') await rest(event.rounds, event.ms);
       }
       host.engineAway = false;
+      host.keeper.away = false;
+      host.keeper.setLease('held');
       // A person lets go of everything, and asks for a start of what should be on.
       for (const [id, old] of listed)
-        listed.set(id, { ...old, held: false, startSeq: old.startSeq + 1, generation: generation + 1 });
+        listed.set(
+          id,
+          wished(old, {
+            held: false,
+            noStart: false,
+            epoch: host.keeper.epoch,
+            startSeq: old.startSeq + 1,
+            generation: generation + 1,
+          }),
+        );
       send();
       await host.settle(loop, 40, 2000);
+      // What ended on the way through the keeper is gone under that order: a leader orders it again.
+      const gone = new Set(host.report?.gone.map((each) => each.id));
+      for (const [id, old] of listed) if (gone.has(id)) listed.set(id, { ...old, generation: generation + 1 });
+      if (gone.size > 0) send();
+      await host.settle(loop, 40, 2000);
+      assert.deepEqual(host.wrong, []);
       for (const wanted of listed.values()) {
         const state = host.domains.get(wanted.id)?.state;
         assert.equal(state, wanted.power === 'off' ? undefined : wanted.paused ? 'paused' : 'running');
         const report = host.report?.guests.find((guest) => guest.id === wanted.id);
         assert.equal(report?.generation, wanted.generation);
         assert.equal(report?.rebuildSeq, wanted.rebuildSeq);
+        if (wanted.ha && state) assert.equal(report?.inside, true);
       }
       const before = host.done.length;
       await host.settle(loop, 5, 5000);

@@ -50,6 +50,7 @@ export class FakeKeeper {
     this.lease = 'killing';
     for (const id of this.inside) this.#kill(id);
     this.inside.clear();
+    for (const [id, { generation }] of this.entries) this.#bury(id, generation);
     this.entries.clear();
     this.session = sessionOf(this.session.number + 1);
     this.lease = 'held';
@@ -60,18 +61,26 @@ export class FakeKeeper {
   bar(id: string, generation: number): void {
     if (this.inside.delete(id)) this.#kill(id);
     this.entries.delete(id);
-    this.gone.set(id, generation);
+    this.#bury(id, generation);
     this.#tell();
+  }
+
+  #bury(id: string, generation: number): void {
+    this.gone.set(id, Math.max(generation, this.gone.get(id) ?? -1));
   }
 
   #register({ guestId, generation, epoch, session }: GuestTicket): RegisterResult {
     if (session.id !== this.session.id) return { ok: false, why: 'session', detail: 'that session is over' };
     const held = { ok: true as const, group: guestGroup(this.#hostId, this.session, guestId) };
     const lapsed = { ok: false as const, why: 'lapsed' as const, detail: 'no majority answers' };
-    if (this.entries.has(guestId)) return this.frozen ? lapsed : held;
-    if ((this.gone.get(guestId) ?? -1) >= generation) return { ok: false, why: 'barred', detail: 'a leader barred it' };
-    if (epoch < this.epoch) return { ok: false, why: 'epoch', detail: `epoch ${epoch} is below ${this.epoch}` };
-    this.entries.set(guestId, { generation, epoch });
+    const entry = this.entries.get(guestId);
+    if (entry && generation < entry.generation) return { ok: false, why: 'generation', detail: 'it is an older one' };
+    if ((this.gone.get(guestId) ?? -1) >= generation)
+      return { ok: false, why: 'barred', detail: 'it is gone from here' };
+    // What stands may go on under an older epoch.
+    if (!entry && epoch < this.epoch)
+      return { ok: false, why: 'epoch', detail: `epoch ${epoch} is below ${this.epoch}` };
+    this.entries.set(guestId, { generation, epoch: Math.max(epoch, entry?.epoch ?? 0) });
     return this.frozen ? lapsed : held;
   }
 
@@ -112,6 +121,8 @@ export class FakeKeeper {
       clear: async (id) => {
         await asked('clear', id);
         if (this.inside.delete(id)) this.#kill(id);
+        const entry = this.entries.get(id);
+        if (entry) this.#bury(id, entry.generation);
         this.entries.delete(id);
       },
       onChange: (listener) => {

@@ -194,12 +194,21 @@ describe('the end of a lease', () => {
     host.keeper.endSession();
     await host.settle(loop);
     assert.deepEqual(states(host), [undefined, 'running']);
-    assert.deepEqual(host.done, []);
+    assert.ok(!host.done.some((what) => what.endsWith('02')), host.done.join());
     assert.equal(host.guest(1)?.exit?.reason, 'lease-lost');
     assert.equal(host.guest(1)?.restarts, 0);
     assert.deepEqual(host.report?.session, sessionOf(2));
-    assert.match(host.guest(1)?.error?.message ?? '', /for an earlier session/);
-    loop.receive(assignment(2, [highly({ generation: 2 }), plain()], { session: sessionOf(2) }));
+    assert.match(host.guest(1)?.error?.message ?? '', /generation 1 of it is gone from this host/);
+    assert.deepEqual(host.report?.gone, [{ id: idOf(1), generation: 1 }]);
+    // Late orders of the old session change nothing.
+    loop.receive(assignment(2, [highly({ generation: 2 }), plain()], { session: sessionOf(1) }));
+    await host.settle(loop);
+    assert.match(host.guest(1)?.error?.message ?? '', /for an earlier session|gone from this host/);
+    assert.deepEqual(
+      host.done.filter((what) => !/clear|destroy|delete/.test(what)),
+      [],
+    );
+    loop.receive(assignment(3, [highly({ generation: 3 }), plain()], { session: sessionOf(2) }));
     await host.settle(loop);
     assert.deepEqual(states(host), ['running', 'running']);
     assert.equal(host.guest(1)?.restarts, 0, 'no failure of its own');

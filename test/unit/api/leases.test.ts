@@ -167,7 +167,7 @@ test('leases are shown with names, votes, margin, and hosts that no voter speaks
     [
       ['h1', 'host', 'held', true],
       ['h2', 'host', 'sealing', true],
-      ['w1', 'witness', 'unknown', true],
+      ['w1', 'witness', 'none', true],
     ],
   );
   assert.deepEqual([view.answeringVotes, view.votes, view.marginMs], [3, 3, 570.5]);
@@ -259,7 +259,7 @@ test('settings of the site: profiles by name or figures, and the hold that the s
   await ask(at, 'site.hold', { body: { reason: 'new switch' } });
   const status = statusOf(at.services);
   assert.equal(status.hold?.reason, 'new switch');
-  assert.deepEqual(status.leases?.states, { held: 1, sealing: 1, unknown: 1 });
+  assert.deepEqual(status.leases?.states, { held: 1, sealing: 1, none: 1 });
   assert.ok(status.waiting?.some((each) => each.what === 'recovery of guests'));
   assert.ok(status.waiting?.some((each) => each.waitsFor.join().includes('keeper of h2')));
   await ask(at, 'site.release', { body: {} });

@@ -57,7 +57,12 @@ async function fencedSite(hosts: readonly Host[]) {
     profile: profiles.default,
     voters: [],
     barrier: [],
-    hosts: hosts.map(({ id }) => ({ hostId: id, state: 'held', session, ...seen.get(id) })),
+    hosts: hosts.map(({ id }) => {
+      const each = { hostId: id, state: 'held' as const, session, ...seen.get(id) };
+      return each.state === 'held' || each.state === 'none'
+        ? each
+        : { ...each, silentSinceAt: given.clock.now() - 2000 };
+    }),
   });
   const files = memoryFiles();
   const loop = new FenceLoop({
@@ -142,7 +147,7 @@ test('a device that lies counts for nothing', async () => {
 
 test('a host that came back under another session is not declared over', async () => {
   const site = await fencedSite([h1]);
-  site.during.set('fence_apc', () => site.see(h1, 'unknown', { session: { number: 3, id: 'three' } }));
+  site.during.set('fence_apc', () => site.see(h1, 'sealing', { session: { number: 3, id: 'three' } }));
   site.see(h1, 'sealing');
   await site.turn();
   assert.deepEqual(site.declared, []);
@@ -170,7 +175,7 @@ test('what carries nothing is not fenced: a witness, a host that left in order, 
     aHost('never', { spec, status: { state: 'invited' } }),
   ];
   const site = await fencedSite(hosts);
-  for (const host of hosts) site.see(host, 'unknown');
+  for (const host of hosts) site.see(host, 'sealing');
   await site.turn();
   site.clock.pass(60_000);
   await site.turn();
@@ -178,9 +183,7 @@ test('what carries nothing is not fenced: a witness, a host that left in order, 
   const [, left] = hosts;
   assert.ok(left);
   // Back under another session, and silent again: that is another matter.
-  site.see(left, 'unknown', { session: { number: 3, id: 'three' } });
-  await site.turn();
-  site.clock.pass(3000);
+  site.see(left, 'sealing', { session: { number: 3, id: 'three' } });
   await site.turn();
   assert.deepEqual(site.used, ['off fence_apc']);
 });
@@ -236,7 +239,7 @@ test('a person tests and fences', async () => {
   assert.equal((await site.loop.test(h1.id, 'local:root')).ok, true);
   site.answers.set('fence_ipmilan', says('unknown', 'failed'));
   assert.equal((await site.loop.test(h1.id, 'local:root')).ok, false);
-  site.during.set('fence_apc', () => site.see(h1, 'unknown'));
+  site.during.set('fence_apc', () => site.see(h1, 'sealing'));
   const done = await site.loop.fence(h1.id, 'local:root', 'it smokes');
   assert.equal(done.ok, true);
   assert.equal(site.declared[0]?.who, 'local:root');

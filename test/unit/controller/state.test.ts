@@ -221,6 +221,7 @@ function failover(first: MemoryStore, second: MemoryStore): Store {
   return {
     lead: async (claim) => now().lead(claim),
     epoch: async () => now().epoch(),
+    voters: async () => now().voters(),
     commit: async (commit) => now().commit(commit),
     idempotent: async (who, key) => now().idempotent(who, key),
     events: async (query) => now().events(query),

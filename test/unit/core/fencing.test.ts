@@ -18,7 +18,7 @@ const session = { number: 3, id: 's3' };
 
 function silent(name: string, more: Partial<FenceHost> = {}): FenceHost {
   const base = { hostId: name, name, devices: 1, domain: name, over: false, running: false, failed: 0 } as const;
-  return { ...base, state: 'sealing', heard: false, session, silentMs: 2000, ...more };
+  return { ...base, state: 'sealing', session, silentMs: 2000, ...more };
 }
 
 function site(hosts: readonly FenceHost[], more: Partial<FenceSite> = {}): FenceSite {
@@ -29,9 +29,9 @@ const begun = (given: FenceSite): readonly string[] => decideFencing(given).begi
 
 test('a host that is silent for its lease is fenced, one that is heard or over never', () => {
   assert.deepEqual(begun(site([silent('a')])), ['a']);
-  assert.deepEqual(begun(site([silent('a', { state: 'unknown' })])), ['a']);
   assert.deepEqual(begun(site([silent('a', { silentMs: 1999 })])), []);
-  for (const state of ['held', 'lapsed', 'none', 'lost'] as const)
+  // `unknown`: this controller hears nothing, but perhaps the voters do.
+  for (const state of ['held', 'lapsed', 'none', 'lost', 'unknown'] as const)
     assert.deepEqual(begun(site([silent('a', { state })])), []);
   assert.deepEqual(begun(site([silent('a', { over: true })])), []);
   assert.deepEqual(begun(site([silent('a', { devices: 0 })])), []);
@@ -71,11 +71,14 @@ test('failed rounds are repeated with a growing pause, and then a person is want
 });
 
 test('a device is never believed against the voters', () => {
-  const sight = { state: 'sealing', heard: false, session, silentMs: 2000 } as const;
+  const sight = { state: 'sealing', session, silentMs: 2000 } as const;
   const off = { session, agoMs: 0 };
   assert.equal(judgeOff(off, sight, true, profile).verdict, 'counts');
   assert.equal(judgeOff(off, { ...sight, state: 'lost' }, true, profile).verdict, 'counts');
-  const alive = { ...sight, state: 'held', heard: true, silentMs: 0 } as const;
+  // A session that is sealed although its host is heard (it lapsed, it is idle): no device is needed, none is believed.
+  assert.equal(judgeOff(off, { ...sight, silentMs: 100 }, true, profile).verdict, 'wait');
+  assert.equal(judgeOff({ session, agoMs: 60_000 }, { ...sight, state: 'unknown' }, true, profile).verdict, 'refused');
+  const alive = { ...sight, state: 'held', silentMs: 0 } as const;
   // Grants of before the cut still run: an honest device is given the time that they last.
   assert.equal(judgeOff({ session, agoMs: patienceMs(profile) }, alive, true, profile).verdict, 'wait');
   assert.equal(judgeOff({ session, agoMs: patienceMs(profile) + 1 }, alive, true, profile).verdict, 'refused');

@@ -28,6 +28,7 @@ const poll: HaMessage = {
   committing: true,
   version: { forced: 0, epoch: noEpoch, number: 0 },
   seq: 1,
+  about: [],
 };
 
 /** Between two ends: keeps what passes, and lets the test decide what does. */

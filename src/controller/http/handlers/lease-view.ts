@@ -124,6 +124,8 @@ function hostLease(
 /** What no voter speaks of any more was declared over, or was never granted anything. */
 function stateOf(sight: HostLeaseSight | undefined, host: Host | undefined): HostLeaseView['state'] {
   if (sight) return sight.state;
+  // It holds nothing that could lapse.
+  if (host?.spec.role === 'witness') return 'none';
   return host?.status.state === 'lost' || host?.status.state === 'fenced' ? 'lost' : 'unknown';
 }
 
@@ -152,8 +154,8 @@ export function leasesAtAGlance(
       votes: view.votes,
       answeringVotes: view.answeringVotes,
       silentVoters: view.voters.filter((each) => !each.answers).map((each) => each.name),
-      // A host that is alone lacks nothing that a person should do something about.
-      advice: [...view.advice, ...(view.hosts.length > 1 ? (view.proposal?.sentences ?? []) : [])],
+      // What is urgent stands alone; and a host that is alone lacks nothing that a person could mend.
+      advice: view.advice.length > 0 || view.hosts.length < 2 ? view.advice : (view.proposal?.sentences ?? []),
     },
     waiting: waitingOf(view, snapshot),
   };
