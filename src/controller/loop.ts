@@ -255,12 +255,15 @@ export class Loop {
     if (this.#dirty !== 'all' && this.#dirty.size === 0) return;
     if (!(await this.#state.confirm())) return;
     const { snapshot } = this.#state;
+    const lease = this.#options.lease?.();
     const hosts = this.#dirty === 'all' ? [...this.#links.keys()] : [...this.#dirty];
     this.#dirty = new Set();
     for (const hostId of hosts) {
       const link = this.#links.get(hostId);
-      const content = link && assignmentFor(snapshot, hostId);
+      const content = link && assignmentFor(snapshot, hostId, lease && ((guest) => !lease.barrier(guest)));
       if (!link || !content) continue;
+      // The barrier opens without a change of the state: looked at again in the next iteration.
+      if (content.guests.some((order) => order.barred)) this.#touch([hostId]);
       const last = this.#sent.get(hostId);
       // The revision rises with every change and survives restarts, so it serves as the generation.
       const next: Assignment = { ...content, generation: snapshot.revision };

@@ -5,10 +5,9 @@
 import { VirgaError } from '../../core/errors.ts';
 import { compareEpochs } from '../../core/ha/epoch.ts';
 import { Leader, type KnownKeeper } from '../../core/ha/leader.ts';
-import { compareVersions, keyOf } from '../../core/ha/list.ts';
 import { profiles } from '../../core/ha/margin.ts';
 import { allRules, type Rules } from '../../core/ha/rules.ts';
-import { noEpoch, type Epoch, type HaMessage, type VoterList } from '../../core/ha/types.ts';
+import { noEpoch, type Epoch, type HaMessage } from '../../core/ha/types.ts';
 import type { HostReport } from '../../core/model/assignment.ts';
 import type { Guest } from '../../core/model/guest.ts';
 import type { HostLoss } from '../../core/model/host.ts';
@@ -153,7 +152,8 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
         ...evidence,
       });
       const detection = { silentAt: silentAt ?? 0, sealedAt: sealedAt ?? 0, lostAt: lostAt ?? 0 };
-      this.#detections.push({ hostId: each.hostId, session: each.session, ...detection });
+      // What an earlier leader proved was detected by that one.
+      if (each.votes > 0) this.#detections.push({ hostId: each.hostId, session: each.session, ...detection });
     }
     this.#detections = this.#detections.slice(-keptDetections);
     if (lost.length > 0) this.#options.onNews?.();
@@ -292,16 +292,9 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
     const { placement, lastGeneration } = guest.status;
     // Ordered by nobody before: no register can have it.
     if (!placement && lastGeneration === 0) return true;
-    const { registers, list } = this.#leader;
-    if (placement) {
-      // No order for a host that rests on another list (rule 12).
-      const seen = registers.keepers.get(placement.hostId);
-      if (seen && compareVersions(seen.confirmed, list.version) !== 0 && seen.state.state !== 'none') {
-        const same =
-          seen.confirmed.forced === list.version.forced && sameVoters(this.#wishes.listOf(seen.confirmed), list);
-        if (!same) return false;
-      }
-    }
+    const { registers } = this.#leader;
+    // No order for a host that rests on another list (rule 12).
+    if (placement && !registers.mayOrder(placement.hostId)) return false;
     return registers.mayStart(guest.id, placement?.hostId);
   }
 
@@ -362,9 +355,6 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
     };
   }
 }
-
-const sameVoters = (a: VoterList | undefined, b: VoterList): boolean =>
-  a !== undefined && a.voters.map(keyOf).join() === b.voters.map(keyOf).join();
 
 /** 0 ≤ x < 1, from the random digits of an id. */
 const fraction = (id: Uuid): number => Number.parseInt(id.slice(0, 8), 16) / 2 ** 32;

@@ -1,10 +1,10 @@
 /** Who should vote: what the site proposes, what people wish beside it, and what the database remembers. */
 import { VirgaError } from '../../core/errors.ts';
 import type { Leader } from '../../core/ha/leader.ts';
-import { compareVersions, keyOf, noVersion, voterOf } from '../../core/ha/list.ts';
+import { keyOf, noVersion, voterOf } from '../../core/ha/list.ts';
 import { profiles } from '../../core/ha/margin.ts';
 import { proposeVoters, voterFacts } from '../../core/ha/propose.ts';
-import type { ListVersion, Voter, VoterList } from '../../core/ha/types.ts';
+import type { Voter, VoterList } from '../../core/ha/types.ts';
 import type { Host } from '../../core/model/host.ts';
 import type { Instant, Uuid } from '../../core/model/resource.ts';
 import type { NewEvent, SiteFacts, Snapshot } from '../../core/model/snapshot.ts';
@@ -13,7 +13,6 @@ import type { NewEvent, SiteFacts, Snapshot } from '../../core/model/snapshot.ts
 const steadyMs = 2500;
 /** A longer silence begins anew. */
 const breakMs = 3000;
-const keptLists = 16;
 
 /** The first list: one host that has a keeper. The site grows from there, one step at a time. */
 export function beginVoters(
@@ -81,7 +80,6 @@ export function changeWishes({ site }: Snapshot, wish: { readonly add?: Uuid; re
 export class Wishes {
   readonly #leader: Leader;
   readonly #steady = new Map<Uuid, { since: number; heardAt: number }>();
-  #lists: VoterList[] = [];
   #sentences: readonly string[] = [];
 
   constructor(leader: Leader) {
@@ -93,15 +91,9 @@ export class Wishes {
     return this.#sentences;
   }
 
-  /** A list of this leadership by its version. */
-  listOf(version: ListVersion): VoterList | undefined {
-    return this.#lists.find((each) => compareVersions(each.version, version) === 0);
-  }
-
   update(snapshot: Snapshot, now: number): void {
     const { list, registers, lists } = this.#leader;
     if (!list) return;
-    if (!this.listOf(list.version)) this.#lists = [...this.#lists, list].slice(-keptLists);
     for (const [id, { heardAt }] of registers.keepers) this.#heard(id, heardAt);
     const present = new Set(list.voters.map((each) => each.keeperId));
     const { added = [], removed = [] } = snapshot.site.voters ?? {};

@@ -84,7 +84,7 @@ export class Registers {
   tick(now: number): void {
     for (const { id, addresses } of this.#leader.keepers) {
       const seen = this.#keepers.get(id);
-      const everyMs = seen?.under ? againMs : hurryMs;
+      const everyMs = seen?.under && this.#confirms(seen) ? againMs : hurryMs;
       const askedAt = this.#askedAt.get(id) ?? Number.NEGATIVE_INFINITY;
       if (now - askedAt < everyMs) continue;
       const pending = this.#pending.get(id);
@@ -172,10 +172,23 @@ export class Registers {
   }
 
   #everyHost(): readonly Uuid[] {
-    const hosts = new Set(this.#leader.keepers.filter(({ role }) => role === 'host').map(({ id }) => id));
-    if (this.#leader.rules.census)
-      for (const id of this.#granted.keys()) if (!this.#removed.has(id) && !this.#isWitness(id)) hosts.add(id);
+    const known = this.#leader.keepers.filter(({ role }) => role === 'host').map(({ id }) => id);
+    if (!this.#leader.rules.census) return known;
+    // Who was never granted a lease never ran such a guest, unless it began to under us.
+    const hosts = new Set(known.filter((id) => this.#keepers.has(id) || !this.#counted));
+    for (const id of this.#granted.keys()) if (!this.#removed.has(id) && !this.#isWitness(id)) hosts.add(id);
     return [...hosts];
+  }
+
+  #confirms({ confirmed }: KeeperSight): boolean {
+    const { list } = this.#leader;
+    return list !== undefined && compareVersions(confirmed, list.version) === 0;
+  }
+
+  /** False: this host rests on another list than the leader's, and gets no order before it confirmed (rule 12). */
+  mayOrder(hostId: Uuid): boolean {
+    const seen = this.#keepers.get(hostId);
+    return this.#overNow(hostId) || (seen !== undefined && this.#confirms(seen));
   }
 
   #isWitness(id: Uuid): boolean {

@@ -120,6 +120,25 @@ it('who stands by refuses, and says who leads', async () => {
   });
 });
 
+it('a client finds the leader, by its list or by what a standby says', async () => {
+  const { secret: token } = await first.client.call('token.create', { body: { name: 'chief', role: 'admin' } });
+  const ca = await readFile(join(database.work, 'first', 'ca', 'ca.pem'), 'utf8');
+  const nobody = 'https://127.0.0.1:9';
+  for (const where of [{ url: second.url }, { url: nobody, others: [second.url] }]) {
+    const client = openClient({ ...where, token, ca });
+    try {
+      assert.deepEqual((await client.call('host.list')).items, []);
+      const { name } = await client.call('token.create', { body: { name: `of-${where.url.length}`, role: 'read' } });
+      assert.ok(name.startsWith('of-'));
+    } finally {
+      await client.close();
+    }
+  }
+  const alone = openClient({ url: nobody, token, ca });
+  await assert.rejects(alone.call('host.list'), code('site_unreachable'));
+  await alone.close();
+});
+
 it('a host joins by whichever address it has, and is at the new leader in a third of a second', async () => {
   const { secret: token } = await first.client.call('host.invite', { body: { hostName: 'alpha' } });
   const files = durableFiles(join(database.work, 'host'));

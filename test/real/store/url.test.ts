@@ -117,5 +117,8 @@ it('an unknown authority, no TLS where the server wants it, and half-promises ar
   await assert.rejects(attempt(`${base}?sslmode=verify-full`), refused('store_unavailable', /certificate/));
   await assert.rejects(attempt(`${base}?sslmode=disable`), refused('store_unavailable', /pg_hba/));
   await assert.rejects(attempt(`${base}?sslmode=prefer`), refused('setup', /sslmode=prefer/));
+  const elsewhere = 'postgresql://virga@database.example:5432/virga';
+  await assert.rejects(attempt(elsewhere), refused('setup', /another machine/));
+  await assert.rejects(attempt('postgresql:///virga?host=192.0.2.1&user=virga'), refused('setup', /another machine/));
   await assert.rejects(attempt('mysql://x/y'), refused('setup', /no URL of a PostgreSQL server/));
 });
