@@ -4,6 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import { assembleAgent, imageFolder, imagesOf } from '../src/agent/assemble.ts';
+import { keeperClient } from '../src/agent/keeper-client.ts';
 import { openImageCache } from '../src/agent/images/cache.ts';
 import type { HostReport } from '../src/core/model/assignment.ts';
 import { systemClock } from '../src/effects/clock.ts';
@@ -30,6 +31,7 @@ const link = {
     writeSync(1, `report ${reports} ${seen}\n`);
   },
 };
+const keeper = keeperClient(hostId, 'bench');
 const agent = await assembleAgent(
   { dataDir, hostId, siteId, agentVersion: 'bench', engineType: 'qemu', libvirt: { uri: 'test:///default', socket } },
   {
@@ -39,6 +41,8 @@ const agent = await assembleAgent(
     log,
     diskTool: sandboxedQemuImg(),
     images: imagesOf(cache),
+    // None runs here: the guests of this bench are not highly available.
+    keeper,
     tryKvm: () => Promise.resolve({ works: false, why: 'not asked' }),
   },
   link,
@@ -48,4 +52,5 @@ process.once('SIGTERM', () => stop.abort());
 await agent.loop.run(stop.signal);
 await agent.engine.close();
 await cache.close();
+keeper.close();
 process.exit(0);

@@ -78,10 +78,14 @@ export async function statusFromHere(call: Call, error: unknown): Promise<number
     ...(leases ? { leases } : {}),
     here: here.map(({ door, view, error: why }) => ({ door, ...view, ...(why ? why.toBody() : {}) })),
   });
-  for (const { view, error: why } of here) {
-    call.out.line('\nThis host, as its keeper sees it:\n');
-    call.out.lines(view ? viewLines(view).map(plain) : [plain(why?.message ?? '')]);
+  const answering = here.filter((each) => each.view);
+  for (const { door, view } of answering) {
+    const which = answering.length > 1 ? ` (${door})` : '';
+    call.out.line(`\nThis host, as its keeper sees it${which}:\n`);
+    if (view) call.out.lines(viewLines(view).map(plain));
   }
+  // What a keeper of another time left behind is of interest only where none answers.
+  if (answering.length === 0) for (const { error: why } of here) call.out.line(`\n${why?.message ?? ''}`);
   if (leases) {
     call.out.line('\nThe voters, as the controller sees them:\n');
     call.out.lines(leaseStandingLines(leases, call.out));

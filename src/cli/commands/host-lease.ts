@@ -48,7 +48,12 @@ async function declareDead(call: Call<ConfirmOptions>): Promise<void> {
     reason,
   });
   call.out.document(dead);
-  call.out.line(`${dead.name} is declared dead; its guests start elsewhere`);
+  const already = ['lost', 'fenced'].includes(host.status.state);
+  call.out.line(
+    already
+      ? `${dead.name} was ${host.status.state} already; your word is on record`
+      : `${dead.name} is declared dead; its guests start elsewhere`,
+  );
   call.out.note(`See: virga guest list --host ${dead.name}, virga events --follow`);
 }
 

@@ -70,7 +70,7 @@ function leaseLines({ leases }: SiteStatusView, call: Call): string[] {
   const { paint } = call.out;
   const majority = answeringVotes * 2 > votes;
   const silent = silentVoters.length > 0 ? plain(`; ${silentVoters.join(', ')} silent`) : '';
-  const said = votes === 0 ? 'none yet' : `${answeringVotes} of ${votes} votes answer${silent}`;
+  const said = votes === 0 ? 'none yet' : `${answeringVotes} of ${counted(votes, 'vote')} answer${silent}`;
   const tone = votes === 0 || silent === '' ? 'plain' : majority ? 'busy' : 'bad';
   return [`Leases    ${counts(leases.states, call)}`, `Voters    ${paint(tone, said)}`];
 }
@@ -78,9 +78,9 @@ function leaseLines({ leases }: SiteStatusView, call: Call): string[] {
 /** What waits for what, and what to do. */
 function waitingLines({ waiting = [], leases }: SiteStatusView, call: Call): string[] {
   const { paint } = call.out;
-  const lines = waiting.map((each) => `  ${plain(each.what)} waits for ${plain(each.waitsFor.join('; '))}`);
+  const lines = waiting.map((each) => `  ${plain(each.what)}: ${plain(each.waitsFor.join('; '))}`);
   return [
-    ...(lines.length > 0 ? ['', paint('busy', 'Waiting'), ...lines] : []),
+    ...(lines.length > 0 ? ['', paint('busy', 'What waits, and for what'), ...lines] : []),
     ...(leases?.advice.length ? ['', ...leases.advice.map((each) => paint('busy', plain(each)))] : []),
   ];
 }

@@ -123,7 +123,16 @@ export class Registers {
       under: answer.ok && compareEpochs(answer.epoch, this.#leader.epoch) === 0,
       entries: pending.entries,
     });
-    if (!answer.ok) this.#leader.outbid(answer.epoch.number);
+    if (!answer.ok) return this.#leader.outbid(answer.epoch.number);
+    this.#teach(hostId, answer.version);
+  }
+
+  /** Who has no list beats to nobody, so no answer to a beat can bring it one: a new host, a wiped keeper. */
+  #teach(hostId: Uuid, version: ListVersion): void {
+    const { list, epoch, leads } = this.#leader;
+    if (!list || !leads || compareVersions(version, list.version) >= 0) return;
+    const keeper = this.#leader.keepers.find((each) => each.id === hostId);
+    this.#leader.send(hostId, { type: 'list', epoch, list }, keeper?.addresses ?? []);
   }
 
   // ---------------------------------------------------------------- every host

@@ -3,12 +3,13 @@
  *
  *   hello   0 'V' · 1 type 1 · 2 flags · 3 zero · 4 run (8) · 12 ask (8) · 20 echo (8) · 28 from · 44 to ·
  *           60 length of the certificate (2) · certificate (DER) · MAC (16), zeros while the sender knows no key
- *   sealed  0 'V' · 1 type 2 · 2 way · 3 zero · 4 tag of the key (8) · 12 counter (6) · 18 zero (2) ·
- *           20 stamp (4) · 24 echoed stamp (4) · 28 from · 44 to · 60 JSON · MAC (16)
+ *   sealed  0 'V' · 1 type 2 · 2 way · 3 form · 4 tag of the key (8) · 12 counter (6) · 18 zero (2) ·
+ *           20 stamp (4) · 24 echoed stamp (4) · 28 from · 44 to · 60 JSON (form 0: plain, 1: DEFLATE) · MAC (16)
  *
  * MACs are HMAC-SHA-256 over all before them, cut to 16 bytes (RFC 2104, 5).
  */
 import { createHmac, timingSafeEqual, type KeyObject } from 'node:crypto';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Uuid } from '../../core/model/resource.ts';
 import type { SessionKey } from './identity.ts';
 
@@ -19,6 +20,12 @@ const magic = 0x56;
 const helloType = 1;
 const sealedType = 2;
 const wantsFlag = 1;
+const plainForm = 0;
+const deflatedForm = 1;
+/** Longer messages (what a voter says of many hosts) are deflated: unpacked, they would not fit in a datagram. */
+const deflateBytes = 4096;
+/** Most that a message may be inflated to. */
+const maxMessageBytes = 1024 * 1024;
 
 /** The sender's way is an index of the receiver's addresses; an answer repeats it with this bit. */
 export const answerBit = 0x80;
@@ -100,20 +107,23 @@ export function encodeSealed(
   json: Buffer,
   { key, tag }: SessionKey,
 ): Buffer {
-  const length = headBytes + json.length + macBytes;
-  if (length > maxDatagramBytes) throw new RangeError(`a message of ${json.length} bytes fits in no datagram`);
+  const deflated = json.length > deflateBytes;
+  const body = deflated ? deflateRawSync(json, { level: 1 }) : json;
+  const length = headBytes + body.length + macBytes;
+  if (length > maxDatagramBytes || json.length > maxMessageBytes)
+    throw new RangeError(`a message of ${json.length} bytes fits in no datagram`);
   const bytes = Buffer.allocUnsafe(length);
   bytes[0] = magic;
   bytes[1] = sealedType;
   bytes[2] = head.way;
-  bytes[3] = 0;
+  bytes[3] = deflated ? deflatedForm : plainForm;
   bytes.write(tag, 4, 'latin1');
   bytes.writeUIntBE(head.counter, 12, 6);
   bytes.writeUInt16BE(0, 18);
   bytes.writeUInt32BE(head.stamp, 20);
   bytes.writeUInt32BE(head.echoed, 24);
   ends.copy(bytes, 28);
-  json.copy(bytes, headBytes);
+  body.copy(bytes, headBytes);
   macOf(bytes.subarray(0, length - macBytes), key).copy(bytes, length - macBytes);
   return bytes;
 }
@@ -160,7 +170,13 @@ export function decode(bytes: Buffer): Hello | Sealed | undefined {
   };
 }
 
-/** The JSON part of a sealed datagram. */
-export function payloadOf(bytes: Buffer): Buffer {
-  return bytes.subarray(headBytes, bytes.length - macBytes);
+/** The JSON of an authentic sealed datagram; undefined: it is of a form that we do not know, or too much. */
+export function payloadOf(bytes: Buffer): Buffer | undefined {
+  const body = bytes.subarray(headBytes, bytes.length - macBytes);
+  if (bytes[3] === plainForm) return body;
+  try {
+    return bytes[3] === deflatedForm ? inflateRawSync(body, { maxOutputLength: maxMessageBytes }) : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -16,6 +16,8 @@ export interface GuardClient extends GuardDoor {
   connected(): boolean;
   /** It is connected, and has said what it has: a deadline, or that it knows of none. */
   heard(): boolean;
+  /** Asks whether it lives, whatever it vouches for; true when it has said something since the question before. */
+  alive(): boolean;
   close(): void;
 }
 
@@ -24,12 +26,14 @@ export function guardClient(folder: string): GuardClient {
   let settings: Pick<GuardOrder, 'boundMs' | 'graceMs' | 'lockers'> = {};
   let last: GuardAnswer | undefined;
   let heard = false;
+  let spoke = false;
   const line = connectLines(join(folder, guardSocket), {
     retryMs,
     maxUnsentBytes,
     open: (send) => send({ keeper: true } satisfies ToGuard),
     line(value) {
       heard = true;
+      spoke = true;
       const { answer } = value as Partial<{ readonly answer: GuardAnswer }>;
       if (answer) last = answer;
     },
@@ -51,6 +55,12 @@ export function guardClient(folder: string): GuardClient {
     answered: () => last && { ...last },
     connected: () => line.connected(),
     heard: () => heard,
+    alive() {
+      const did = spoke;
+      spoke = false;
+      line.send({ status: true } satisfies ToGuard);
+      return did;
+    },
     close: () => line.close(),
   };
 }

@@ -43,7 +43,7 @@ export function keepGuard(options: KeepOptions): GuardKeeping {
     const at = now();
     if (client.connected()) {
       notBefore = at + missingMs;
-      if (at - (client.answered()?.at ?? Number.NEGATIVE_INFINITY) < missingMs) wellAt = at;
+      if (client.alive()) wellAt = at;
       if (at - wellAt < hungMs) return;
       endHung(options.folder, log);
     } else if (at < notBefore) return;

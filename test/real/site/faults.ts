@@ -4,6 +4,7 @@ import { webcrypto } from 'node:crypto';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 
 const execFileNow = promisify(execFile);

@@ -30,7 +30,10 @@ test('status: leases, voters, hold and what waits for what', async (t) => {
   const { out } = await cli(site.socket, ['status']);
   assert.match(out, /Leases {4}1 held, 1 lost\nVoters {4}2 of 3 votes answer; h2 silent/);
   assert.match(out, /Held by local:ada .* \(new switch\)/);
-  assert.match(out, /guests that an earlier leader had placed waits for what the keeper of h2 says/);
+  assert.match(
+    out,
+    /What waits, and for what\n {2}guests that an earlier leader had placed: what the keeper of h2 says/,
+  );
 });
 
 /** A keeper's real door, with what a test wants behind it. */

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Assignment } from '../../../src/core/model/assignment.ts';
 import type { Guest } from '../../../src/core/model/guest.ts';
-import { Loop } from '../../../src/controller/loop.ts';
+import { Loop, type LoopLease } from '../../../src/controller/loop.ts';
+import type { HostLoss } from '../../../src/core/model/host.ts';
 import type { SiteState } from '../../../src/controller/state.ts';
 import type { HostLink } from '../../../src/ports.ts';
 import { aGuest, aHost, aReport, sight } from '../core/kit.ts';
@@ -126,4 +127,62 @@ test('the loop sleeps until it is woken, and ends when told', async () => {
   stopping.abort();
   await running;
   assert.equal(link.sent.length, 1);
+});
+
+test('a lost host comes before reports, and its guest’s new host has its orders in the same iteration', async () => {
+  const { here, host, guest } = await linked();
+  const beta = aHost('beta');
+  await here.state.change(() => change([beta]));
+  const losses = new Map<string, HostLoss>();
+  const reported: string[] = [];
+  const lease: LoopLease = {
+    losses: () => losses,
+    barrier: () => true,
+    keepersHeard: () => new Map(),
+    reported: (report) => void reported.push(report.hostId),
+  };
+  const loop = new Loop({ state: here.state, clock: here.clock, log: quiet, lease: () => lease });
+  const link = new Link(beta.id);
+  loop.attach(link);
+  loop.report(beta.id, aReport(beta, [], { observedAt: here.clock.now() }));
+  assert.deepEqual(reported, [beta.id]);
+  await loop.iterate();
+  const before = link.sent.length;
+  const { session } = here.state.snapshot.get('host', host.id)?.status ?? {};
+  assert.ok(session);
+  losses.set(host.id, { session, lostAt: here.clock.now(), how: 'lease', evidence: {} });
+  loop.hurry();
+  await loop.iterate();
+  assert.equal(here.state.snapshot.get('guest', guest.id)?.status.placement?.hostId, beta.id);
+  assert.ok(link.sent.length > before);
+  assert.deepEqual(
+    link.sent.at(-1)?.guests.map(({ name }) => name),
+    ['web'],
+  );
+});
+
+test('while another controller leads the loop decides nothing, and forgets whom it heard', async () => {
+  const { here, host, loop, link } = await linked();
+  loop.report(host.id, aReport(host, [], { observedAt: here.clock.now() }));
+  await here.state.claim(undefined);
+  assert.equal(await loop.iterate(), false);
+  assert.equal(loop.lastHeard(host.id), undefined);
+  here.clock.pass(600_000);
+  await here.state.claim({ number: 9, id: 'again' });
+  await loop.iterate();
+  assert.notEqual(here.state.snapshot.get('host', host.id)?.status.state, 'silent', 'it listens only since now');
+  assert.equal(link.sent.at(-1)?.epoch, 9);
+});
+
+test('nothing is ordered while it is not known that a commit would be taken', async () => {
+  const { here, host, loop } = await linked();
+  here.clock.pass(2000);
+  here.fault = (call) => (call === 'read' ? 'before' : undefined);
+  const late = new Link(host.id);
+  loop.attach(late);
+  await loop.iterate();
+  assert.equal(late.sent.length, 0);
+  here.fault = () => undefined;
+  await loop.iterate();
+  assert.equal(late.sent.length, 1);
 });

@@ -75,7 +75,7 @@ function assigned(site: TestSite): Assignment {
 function journalOf(order: GuestOrder): GuestJournal {
   const { startSeq, rebootSeq, rebuildSeq } = order;
   const layer = { file: 'disk-0.qcow2', image: 'b'.repeat(128) };
-  const running = { startedAt: t0, sessionId: host.status.session?.id ?? '' };
+  const running = { startedAt: t0, bootId: 'boot' };
   const applied = { cpus: order.cpus, memoryMiB: order.memoryMiB, diskMiB: order.diskMiB };
   const done = { generation: 9, startSeq, rebootSeq, rebuildSeq };
   return { ...newJournal(order), ...done, layers: [layer], active: layer.file, running, applied };
@@ -87,9 +87,10 @@ function planned(site: TestSite, journal: GuestJournal): readonly string[] {
   const session = host.status.session ?? { number: 1, id: '' };
   const seen = { id: journal.id, siteId: site.site.id, state: 'running', startedAt: t0, generation: 4 } as const;
   const order = assignment.guests.find((each) => each.id === journal.id);
-  const noticed = noticeGuest(journal, order, seen, { now: t0, sessionId: session.id });
+  const look = { now: t0, bootId: 'boot', sessionId: session.id, inside: false, sure: true, killed: false };
+  const noticed = noticeGuest(journal, order, seen, look);
   const view = { session, guests: [seen], foreign: [], images: ['b'.repeat(128)], fetching: [], fetchRetryAt: {} };
-  const whole = { ...view, networks: [lan.id], busy: [] };
+  const whole = { ...view, leaseRetryAt: new Map(), networks: [lan.id], busy: [] };
   return planHost(assignment, new Map([[journal.id, noticed]]), whole, t0).map((action) => action.do);
 }
 

@@ -1,11 +1,10 @@
 /** The wire on real sockets: who is heard, who is not, and what a third in the middle can do. */
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
-import type { HaMessage } from '../../../src/core/ha/types.ts';
-import { noEpoch } from '../../../src/core/ha/types.ts';
+import { maxVotes, noEpoch, type HaMessage, type HostVote } from '../../../src/core/ha/types.ts';
 import { aBeat, anAnswer, clock, end, testSite, until, type End, type TestSite } from './wire-kit.ts';
 
 async function ends(
@@ -236,7 +235,45 @@ test('what does not fit in a datagram, or has no address, is counted, and nothin
   assert.equal(host.wire.stats().unsendable, 2);
   host.wire.send(voter.id, aBeat(host.id, 1), [voter.address]);
   await until('beat', () => voter.got.length === 1);
-  const huge = { ...aBeat(host.id, 2), filler: 'x'.repeat(60_000) };
+  const huge = { ...aBeat(host.id, 2), filler: randomBytes(60_000).toString('hex') };
   host.wire.send(voter.id, huge, [voter.address]);
   assert.equal(host.wire.stats().unsendable, 3);
+});
+
+test('all that a voter may say of a rack that is lost fits in a datagram', async (t) => {
+  const site = await testSite();
+  const [voter, leader] = await ends(t, site, 'keeper', 'controller');
+  const epoch = { number: 7, id: randomUUID() };
+  const ballot = { epoch, attempt: 3 };
+  const version = { forced: 0, epoch, number: 12 };
+  const hosts: HostVote[] = Array.from({ length: maxVotes }, () => {
+    const session = { number: 17, id: randomUUID() };
+    const seal = { session, ballot, first: ballot };
+    const times = { leftMs: 0, silentMs: Math.random() * 1e5 };
+    return {
+      hostId: randomUUID(),
+      session,
+      ...times,
+      lapsed: true,
+      ended: false,
+      seal,
+      overThrough: 16,
+      confirmed: version,
+    };
+  });
+  const whole: HaMessage = {
+    type: 'poll-answer',
+    seq: 1,
+    asked: epoch,
+    ok: true,
+    epoch,
+    diskId: randomUUID(),
+    version,
+    hosts,
+    well: 0,
+    contactMs: 5000,
+  };
+  voter.wire.send(leader.id, whole, [leader.address]);
+  await until('the answer', () => leader.got.length === 1);
+  assert.deepEqual(leader.got[0]?.message, whole);
 });
