@@ -204,7 +204,7 @@ export class AgentLink implements ControllerLink {
     for (const line of this.#lines.values())
       if (line.state === 'welcomed' && (best === undefined || line.epoch > best.epoch)) best = line;
     this.#active = best;
-    if (!best || (best === before && said === undefined)) return;
+    if (!best || (best === before && best !== said)) return;
     // It knows nothing of what was sent to another controller, or to an earlier life of it.
     this.#unsent = this.#latest;
     this.#flush();

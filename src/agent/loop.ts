@@ -152,7 +152,7 @@ export class AgentLoop {
       this.#begin(planHost(assignment, this.#memory.journals, looked, now), assignment);
     }
     await this.#upkeep.often([...this.#memory.journals.values()], assignment);
-    this.#report();
+    this.#report(busy);
   }
 
   /** Resolves when no step is under way (tests, clean stop). */
@@ -336,12 +336,13 @@ export class AgentLoop {
       .catch((fault: unknown) => log.error('a journal cannot be written', { detail: String(fault) }));
   }
 
-  #report(): void {
+  #report(busy: ReadonlySet<Uuid>): void {
     this.#reporter.send({
       assignment: this.#memory.assignment,
       journals: this.#memory.journals,
       unreadable: [...this.#memory.unreadable],
       view: this.#engineProblem === undefined ? this.#seen : undefined,
+      busy,
       waiting: this.#waiting,
       preparing: new Map(
         [...this.#work].flatMap(([id, work]) => (work.preparing ? [[id, work.preparing] as const] : [])),

@@ -27,6 +27,8 @@ export interface Reported {
   readonly unreadable: readonly Uuid[];
   /** Absent: the engine does not answer. */
   readonly view: EngineView | undefined;
+  /** Guests that were worked on when we looked: what became of them is judged at the next look. */
+  readonly busy: ReadonlySet<Uuid>;
   readonly waiting: ReadonlyMap<Uuid, { readonly reason: string }>;
   readonly preparing: ReadonlyMap<Uuid, { readonly what: string; readonly progress: number }>;
   readonly fetches: ImageFetches;
@@ -43,6 +45,7 @@ export class Reporter {
   #sentKey = '';
   #sequence = 0;
   #images: readonly string[] = [];
+  readonly #guestsBefore = new Map<Uuid, GuestReport>();
   /** Last seen of each guest, shown while the engine does not answer, with the time of that look. */
   #lastView: { readonly view: EngineView; readonly at: Instant } | undefined;
 
@@ -92,7 +95,7 @@ export class Reporter {
       measured: upkeep.measured?.measured ?? nothing,
       used: upkeep.measured?.used ?? { cpuPercent: 0, memoryMiB: 0, diskMiB: 0 },
       guests: this.#guests(state, view),
-      gone: goneOf(journals, lease),
+      gone: goneOf(journals, lease, assignment),
       foreign: view?.foreign ?? [],
       strays: view ? strays(assignment, view, journals) : [],
       images: this.#images,
@@ -105,17 +108,30 @@ export class Reporter {
     const seen = new Map(view?.guests.map((guest) => [guest.id, guest]));
     const observedAt = this.#lastView?.at;
     if (observedAt === undefined) return [];
-    const reports: GuestReport[] = [];
-    for (const order of state.assignment?.guests ?? []) {
-      const journal = state.journals.get(order.id) ?? newJournal(order);
-      reports.push({
-        ...this.#observation(journal, seen.get(order.id), observedAt),
-        ...this.#grouped(seen.get(order.id), state.lease),
-        ...(journal.accepted > order.generation ? { accepted: journal.accepted } : {}),
-        ...this.#progress(order, journal, state),
-      });
-    }
+    const reports = (state.assignment?.guests ?? []).map((order) => this.#guestOf(order, state, seen, observedAt));
+    this.#guestsBefore.clear();
+    for (const report of reports) this.#guestsBefore.set(report.id, report);
     return reports;
+  }
+
+  #guestOf(
+    order: GuestOrder,
+    state: Reported,
+    guests: ReadonlyMap<Uuid, EngineGuest>,
+    observedAt: Instant,
+  ): GuestReport {
+    const seen = guests.get(order.id);
+    const journal = state.journals.get(order.id) ?? newJournal(order);
+    // Ended in the middle of a step: told with the way it ended, once that is in the journal.
+    const unjudged = !seen && journal.running !== undefined && state.busy.has(order.id);
+    const before = this.#guestsBefore.get(order.id);
+    if (unjudged && before) return before;
+    return {
+      ...this.#observation(journal, seen, observedAt),
+      ...this.#grouped(seen, state.lease),
+      ...(journal.accepted > order.generation ? { accepted: journal.accepted } : {}),
+      ...this.#progress(order, journal, state),
+    };
   }
 
   #observation(journal: GuestJournal, seen: EngineGuest | undefined, observedAt: Instant): GuestReport {
@@ -188,12 +204,20 @@ export class Reporter {
   }
 }
 
-/** Ours and the keeper's: of each guest the highest generation that will never run here. */
-function goneOf(journals: ReadonlyMap<Uuid, GuestJournal>, lease: LeaseWatch): HostReport['gone'] {
+/**
+ * Ours and the keeper's: of each guest the highest generation that will never run here. The keeper remembers for years;
+ * what it says is told of guests that are ordered here, one way or the other: nobody asks of any else.
+ */
+function goneOf(
+  journals: ReadonlyMap<Uuid, GuestJournal>,
+  lease: LeaseWatch,
+  assignment: Assignment | undefined,
+): HostReport['gone'] {
+  const ordered = new Set(assignment?.guests.map(({ id }) => id));
   const gone = new Map<Uuid, number>();
   const add = (id: Uuid, generation: number): void => void gone.set(id, Math.max(generation, gone.get(id) ?? -1));
   for (const { id, gone: end } of journals.values()) if (end) add(id, end.generation);
-  for (const { guestId, generation } of lease.gone) add(guestId, generation);
+  for (const { guestId, generation } of lease.gone) if (ordered.has(guestId)) add(guestId, generation);
   return [...gone].map(([id, generation]) => ({ id, generation }));
 }
 

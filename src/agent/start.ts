@@ -33,6 +33,7 @@ export async function startGuest(
   const startedAt = context.ports.clock.now();
   await context.ports.engine.createPaused(spec);
   if (order.ha) {
+    if (!context.rules.startPaused) await context.ports.engine.resume(order.id);
     const ran = await letIn(order, current, context);
     if (ran) await context.save(started(step, order, ran, spec));
     return;

@@ -7,8 +7,8 @@ import type { HostSession } from '../core/model/host.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { AgentPorts } from './ports.ts';
 
-/** The rules of the lease that live in the agent. */
-export type AgentRules = Pick<Rules, 'generationOnce' | 'startPaused'>;
+/** The rule of the lease that lives in the agent; only the simulator leaves it out. */
+export type AgentRules = Pick<Rules, 'startPaused'>;
 
 /** What a step works with. `save` writes the journal durably before it returns it. */
 export interface StepContext {

@@ -75,7 +75,9 @@ export class Links {
 
   /** Who leads has changed, or where the controllers are: every host is told. */
   update(): void {
-    for (const link of this.#links.values()) this.#place(link);
+    const leads = this.#options.epoch() !== undefined;
+    // Who waits goes on waiting.
+    for (const link of this.#links.values()) if (leads || link.welcomed !== undefined) this.#place(link);
   }
 
   /** Tells every host where the controllers are. */

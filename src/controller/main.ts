@@ -247,7 +247,8 @@ class Controller implements RunningController {
       log: this.#log,
       version,
       siteId: () => state.snapshot.site.id,
-      epoch: () => (state.leadership === 'leading' ? state.epoch?.number : undefined),
+      // Hosts stay while the database is away: what they say is heard, and silence would say nothing.
+      epoch: () => (state.known ? state.epoch?.number : undefined),
       host: (id) => state.snapshot.get('host', id),
       controllerId: this.#own?.id ?? '',
       controllers: () => colleagues.urls,

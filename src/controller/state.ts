@@ -100,6 +100,11 @@ export class SiteState {
     return this.#claim;
   }
 
+  /** It has led under the present epoch: also while it loads again, what it knows is what this site is. */
+  get known(): boolean {
+    return this.#mirror !== undefined;
+  }
+
   /**
    * When the last commit, load or confirmation under the present epoch was sent that then succeeded (monotonic
    * milliseconds); undefined: none yet.

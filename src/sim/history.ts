@@ -229,8 +229,9 @@ const many = (random: Random, shape: Shape, from: typeof anything, count: number
   Array.from({ length: count }, () => ({ afterMs: random.whole(0, mostMs), what: drawn(random, shape, from) }));
 
 /** One wiped voter: when a majority of them is wiped before others took their places, only a person can help (rule 15). */
-function oneRebuilt(steps: readonly Step[]): Step[] {
-  const first = steps.findIndex(({ what }) => what.startsWith('rebuild-keeper'));
+function oneRebuilt(steps: readonly Step[], shape: Shape): Step[] {
+  const some = shape.hosts.length > 1;
+  const first = some ? steps.findIndex(({ what }) => what.startsWith('rebuild-keeper')) : -1;
   return steps.filter(({ what }, index) => !what.startsWith('rebuild-keeper') || index === first);
 }
 
@@ -239,7 +240,7 @@ function stepsOf(kind: Kind, random: Random, shape: Shape): Step[] {
   if (kind === 'power') return power(random, shape);
   if (kind === 'away') return many(random, shape, controlPlane, random.whole(2, 8), 3000);
   if (kind === 'slow') return [{ afterMs: 15_000, what: 'slow-weather' }];
-  if (kind === 'attack') return oneRebuilt(many(random, shape, attack, random.whole(4, 14), 1500));
+  if (kind === 'attack') return oneRebuilt(many(random, shape, attack, random.whole(4, 14), 1500), shape);
   return many(random, shape, anything, random.whole(3, 14), 2500);
 }
 

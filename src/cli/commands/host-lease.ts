@@ -51,7 +51,7 @@ async function declareDead(call: Call<ConfirmOptions>): Promise<void> {
   const already = ['lost', 'fenced'].includes(host.status.state);
   call.out.line(
     already
-      ? `${dead.name} was ${host.status.state} already; your word is on record`
+      ? `${dead.name} was ${host.status.state} already`
       : `${dead.name} is declared dead; its guests start elsewhere`,
   );
   call.out.note(`See: virga guest list --host ${dead.name}, virga events --follow`);

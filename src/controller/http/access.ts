@@ -108,7 +108,7 @@ export class Access {
     const { state, clock } = this.#options;
     const look = (): void => {
       // Who stands by knows nothing newer than what it let in; streams of changes end then, by themselves.
-      if (state.leadership === 'standby') return;
+      if (!state.known) return;
       const token = state.snapshot.get('token', id);
       if (!token || token.spec.expiresAt <= clock.now()) cut();
     };

@@ -132,7 +132,7 @@ export async function follow(
 }
 
 /** Who stands by hears of nothing: its watchers come again, and find who leads. */
-const leads = (state: SiteState): boolean => state.leadership === 'leading' || state.leadership === 'reloading';
+const leads = (state: SiteState): boolean => state.known;
 
 function wakeOn(state: SiteState, bell: Bell): () => void {
   const stops = [state.listen(() => bell.ring()), state.onLeadership(() => bell.ring())];

@@ -49,9 +49,8 @@ function decode(text: string): string {
 
 function linkAgent(services: Services, request: IncomingMessage, socket: Duplex, head: Buffer): void {
   // While another controller leads, a host of the site may wait here; whether it still is one is asked when this one leads.
-  const { leadership } = services.state;
-  const waits = leadership !== 'leading';
-  const hostId = waits ? services.access.certified(request) : services.access.host(request).id;
+  const { known } = services.state;
+  const hostId = known ? services.access.host(request).id : services.access.certified(request);
   links.handleUpgrade(request, socket, head, (socketOfAgent) => services.links.accept(socketOfAgent, hostId));
 }
 

@@ -17,7 +17,7 @@ import type { BootClock, Clock, Ids, Log, Store, Wire } from '../../ports.ts';
 import type { LoopLease } from '../loop.ts';
 import type { SiteState } from '../state.ts';
 import { declareDead, forceVoters, type ByHand } from './by-hand.ts';
-import { sightOf } from './sight.ts';
+import { sightOf, type Way } from './sight.ts';
 import { Tidings } from './tidings.ts';
 import type { Detection, LeaseDoor, LeaseSight } from './view.ts';
 import { beginVoters, changeWishes, keepList, Wishes } from './voters.ts';
@@ -31,6 +31,8 @@ export interface LeaseLoopOptions {
   readonly ids: Ids;
   readonly log: Log;
   readonly rules?: Rules;
+  /** The ways to a keeper, one per network, as they are now. */
+  readonly ways?: (keeperId: Uuid) => readonly Way[];
   /** Told when a session was proved over, or who leads changed: the site's loop should iterate at once. */
   readonly onNews?: () => void;
 }
@@ -49,6 +51,8 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
   readonly #wishes: Wishes;
   readonly #tidings: Tidings;
   readonly #losses = new Map<Uuid, HostLoss>();
+  /** Where each keeper was last said to be. */
+  readonly #addresses = new Map<Uuid, readonly string[]>();
   #detections: Detection[] = [];
   /** The epoch that the state was told of. */
   #claimed: Epoch | undefined;
@@ -232,9 +236,13 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
   #keepers(): readonly KnownKeeper[] {
     const snapshot = this.#snapshot;
     if (!snapshot) return this.#leader.keepers;
-    return [...snapshot.all('host')].flatMap(({ id, name, spec, status }) =>
-      status.keeper ? [{ id, name, role: spec.role ?? 'host', addresses: status.keeper.addresses }] : [],
-    );
+    return [...snapshot.all('host')].flatMap(({ id, name, spec, status }) => {
+      // A keeper that its agent could not reach may be just the one that must hear of us.
+      const addresses = status.keeper?.addresses ?? this.#addresses.get(id);
+      if (!addresses) return [];
+      this.#addresses.set(id, addresses);
+      return [{ id, name, role: spec.role ?? 'host', addresses }];
+    });
   }
 
   /** First list, changes of the list, and what the database should remember of them. */
@@ -318,6 +326,7 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
       profile: this.#leader.list?.profile ?? snapshot?.site.lease ?? profiles.default,
       epoch: this.#claimed ?? noEpoch,
       instant: (at) => Math.round(clock.now() - (now - at)),
+      ways: this.#options.ways ?? (() => []),
     });
   }
 
@@ -340,6 +349,7 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
 
   async forceVoters(keeperIds: readonly Uuid[], word: Parameters<LeaseDoor['forceVoters']>[1]): Promise<void> {
     await forceVoters(this.#byHand(), keeperIds, word);
+    this.#tidings.forced(word);
   }
 
   #byHand(): ByHand {

@@ -11,6 +11,14 @@ export interface Around {
   readonly profile: LeaseProfile;
   readonly epoch: Epoch;
   readonly instant: (at: number) => Instant;
+  readonly ways: (keeperId: Uuid) => readonly Way[];
+}
+
+/** One network's way to a keeper. */
+export interface Way {
+  readonly address: string;
+  readonly answeredMsAgo?: number;
+  readonly roundTripMs?: number;
 }
 
 export function sightOf(leader: Leader, now: number, around: Around): LeaseSight {
@@ -30,7 +38,7 @@ export function sightOf(leader: Leader, now: number, around: Around): LeaseSight
   };
 }
 
-function voters(leader: Leader, now: number, { instant }: Around): readonly VoterSight[] {
+function voters(leader: Leader, now: number, { instant, ways }: Around): readonly VoterSight[] {
   return leader.voters.map((voter) => {
     const sight = leader.sight(voter);
     const answers = sight !== undefined && now - sight.answeredAt <= 1000;
@@ -42,8 +50,18 @@ function voters(leader: Leader, now: number, { instant }: Around): readonly Vote
       answers,
       ...(sight ? { answeredAt: instant(sight.answeredAt) } : {}),
       ...trip,
+      ...(sight ? { epoch: sight.epoch, version: sight.version } : {}),
       accepted: sight !== undefined && compareEpochs(sight.epoch, leader.epoch) === 0,
-      addresses: voter.addresses.map((address) => ({ address, answers, ...trip })),
+      addresses: voter.addresses.map((address) => {
+        const way = ways(voter.keeperId).find((each) => each.address === address);
+        if (!way) return { address, answers, ...trip };
+        const { answeredMsAgo, roundTripMs } = way;
+        return {
+          address,
+          answers: answeredMsAgo !== undefined && answeredMsAgo <= 1000,
+          ...(roundTripMs === undefined ? {} : { roundTripMs }),
+        };
+      }),
     };
   });
 }
@@ -52,7 +70,10 @@ function host(leader: Leader, hostId: Uuid, now: number, { instant }: Around): H
   const seen = leader.registers.keepers.get(hostId);
   const session = leader.sessionOf(hostId);
   const attempt = leader.seals.attempts.get(hostId);
-  const votes = leader.voters.flatMap((voter) => leader.sight(voter)?.hosts.get(hostId) ?? []);
+  const votes = leader.voters.flatMap((voter) => {
+    const sight = leader.sight(voter);
+    return sight && now - sight.answeredAt <= freshMs ? (sight.hosts.get(hostId) ?? []) : [];
+  });
   const silentMs = Math.min(...votes.map((vote) => vote.silentMs ?? Number.POSITIVE_INFINITY));
   const loss = leader.seals.losses.get(hostId);
   const lost = loss !== undefined && loss.session.number >= (session?.number ?? 0);

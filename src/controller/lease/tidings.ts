@@ -38,6 +38,7 @@ export class Tidings {
   #waiting: NewEvent[] = [];
   #epoch = '';
   #writing = false;
+  #byHand: { readonly who: string; readonly reason: string } | undefined;
 
   constructor(state: SiteState, clock: Clock, log: Log) {
     this.#state = state;
@@ -45,7 +46,27 @@ export class Tidings {
     this.#log = log;
   }
 
+  /** Somebody made survivors the voters: written as soon as this controller leads. */
+  forced({ who, reason }: { readonly who: string; readonly reason: string }): void {
+    this.#byHand = { who, reason };
+  }
+
   tell(sight: LeaseSight, snapshot: Snapshot): void {
+    if (this.#byHand) {
+      const { id, name } = snapshot.site;
+      const names = sight.voters.map((voter) => voter.name).join(', ');
+      const { who, reason } = this.#byHand;
+      this.#byHand = undefined;
+      this.#waiting.push({
+        eventAt: this.#clock.now(),
+        type: 'voters.forced',
+        severity: 'warning',
+        subject: { kind: 'site', id, name },
+        message: `${names} became the voters by hand`,
+        who,
+        reason,
+      });
+    }
     if (sight.leadership === 'leading' && sight.epoch.id !== this.#epoch) {
       this.#epoch = sight.epoch.id;
       const { id, name } = snapshot.site;

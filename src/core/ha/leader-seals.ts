@@ -2,7 +2,7 @@
 import type { HostSession } from '../model/host.ts';
 import type { Uuid } from '../model/resource.ts';
 import { compareEpochs } from './epoch.ts';
-import { compareVersions, keyOf, votesOf } from './list.ts';
+import { compareVersions, keyOf, voterOf, votesOf } from './list.ts';
 import type { Leader, Sight } from './leader.ts';
 import { maxAbout } from './types.ts';
 import type { Ballot, HostVote, SealAnswer, Voter, WithdrawAnswer, Word } from './types.ts';
@@ -186,7 +186,7 @@ export class Seals {
 
   answered(from: Uuid, answer: SealAnswer, now: number): void {
     const attempt = this.#attempts.get(answer.hostId);
-    const voter = this.#leader.voters.find((each) => each.keeperId === from && each.diskId === answer.diskId);
+    const voter = voterOf(this.#leader.list, from, this.#leader.rules.diskIds ? answer.diskId : undefined);
     if (!attempt || !voter || answer.session.id !== attempt.session.id) return;
     const { rules, list } = this.#leader;
     if (rules.oneBallot && compareBallots(answer.ballot, attempt.ballot) !== 0) return;
@@ -255,7 +255,7 @@ export class Seals {
   withdrawn(from: Uuid, answer: WithdrawAnswer): void {
     const attempt = this.#attempts.get(answer.hostId);
     if (!attempt?.withdrawing || compareBallots(answer.ballot, attempt.ballot) !== 0) return;
-    const voter = this.#leader.voters.find((each) => each.keeperId === from && each.diskId === answer.diskId);
+    const voter = voterOf(this.#leader.list, from, this.#leader.rules.diskIds ? answer.diskId : undefined);
     if (voter) attempt.withdrawing.delete(keyOf(voter));
     const present = this.#leader.voters.filter((each) => attempt.withdrawing?.has(keyOf(each)));
     // Whoever does not answer is told again when it shows a seal.

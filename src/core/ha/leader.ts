@@ -5,7 +5,7 @@
 import type { HostSession } from '../model/host.ts';
 import type { Uuid } from '../model/resource.ts';
 import { compareEpochs } from './epoch.ts';
-import { compareVersions, keyOf, majorityOf, noVersion, totalVotes, votesOf } from './list.ts';
+import { compareVersions, keyOf, majorityOf, noVersion, totalVotes, voterOf, votesOf } from './list.ts';
 import { Lists } from './leader-lists.ts';
 import { Registers } from './leader-registers.ts';
 import { Seals, type Lost } from './leader-seals.ts';
@@ -178,6 +178,8 @@ export class Leader {
     if (!list) return;
     if (this.#list && compareVersions(list.version, this.#list.version) <= 0) return;
     this.#list = list;
+    // Made by hand, under an epoch of its own: we stand again above it.
+    this.#highest = Math.max(this.#highest, list.version.epoch.number);
   }
 
   /** One step; due again after so many milliseconds. */
@@ -208,7 +210,8 @@ export class Leader {
     if (votes >= this.majority) this.#majorityAt = now;
     const higher = votesOf(this.voters, (voter) => compareEpochs(this.sight(voter)?.epoch ?? noEpoch, this.#epoch) > 0);
     const lonely = this.rules.leaderStops && now - this.#majorityAt > lonelyMs;
-    if (lonely || higher > 0) this.#stepDown();
+    const forced = this.#list !== undefined && compareEpochs(this.#list.version.epoch, this.#epoch) > 0;
+    if (lonely || forced || higher > 0) this.#stepDown();
   }
 
   #stepDown(): void {
@@ -308,8 +311,8 @@ export class Leader {
     if (!asked) return;
     this.adopt(answer.list);
     this.#highest = Math.max(this.#highest, answer.epoch.number);
-    const voter = this.voters.find((each) => each.keeperId === from);
-    if (!voter || (this.rules.diskIds && voter.diskId !== answer.diskId)) return;
+    const voter = voterOf(this.#list, from, this.rules.diskIds ? answer.diskId : undefined);
+    if (!voter) return;
     const key = keyOf(voter);
     const before = this.sights.get(key);
     if (before && before.sentAt > asked.at) return;

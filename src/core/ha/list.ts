@@ -72,7 +72,7 @@ export function nextVoters(present: readonly Voter[], wished: readonly Voter[]):
   return undefined;
 }
 
-/** The voters' entry of a keeper. */
-export function voterOf(list: VoterList | undefined, keeperId: Uuid): Voter | undefined {
-  return list?.voters.find((each) => each.keeperId === keeperId);
+/** The entry of a keeper, with this disk where one is given: one that was wiped has two while its new entry joins. */
+export function voterOf(list: VoterList | undefined, keeperId: Uuid, diskId?: Uuid): Voter | undefined {
+  return list?.voters.find((each) => each.keeperId === keeperId && (diskId === undefined || each.diskId === diskId));
 }

@@ -404,10 +404,10 @@ export class Voter {
   }
 
   #take(list: VoterList, now: number): void {
-    const was = voterOf(this.#list, this.#keeperId)?.diskId === this.diskId;
+    const was = voterOf(this.#list, this.#keeperId, this.diskId) !== undefined;
     this.#list = list;
     this.#touch('self');
-    const is = voterOf(list, this.#keeperId)?.diskId === this.diskId;
+    const is = voterOf(list, this.#keeperId, this.diskId) !== undefined;
     if (was || !is || !this.#rules.newVoterAssumes) return;
     // Who becomes a voter assumes that it granted each host just now.
     const { lengthMs } = list.profile;

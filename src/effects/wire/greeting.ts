@@ -21,6 +21,7 @@ import {
   type SessionKey,
   type WireIdentity,
 } from './identity.ts';
+import { apart } from './peers.ts';
 
 const maxCertificates = 4096;
 /** An asked number is good for one to two of these, milliseconds. */
@@ -115,7 +116,7 @@ export class Greeter {
     const certified = this.#own.check(der, wallNow);
     if (!certified) return undefined;
     const { name, role, publicKey } = certified;
-    const known = { name, role, secret: this.#own.shared(publicKey) };
+    const known = { name, role, secret: apart(this.#own.shared(publicKey)) };
     this.#known.set(print, known);
     if (this.#known.size > maxCertificates)
       for (const oldest of this.#known.keys()) {

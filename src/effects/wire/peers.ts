@@ -72,6 +72,17 @@ export class Peer {
   }
 }
 
+/** Bytes that are kept for long, in memory of their own: a slice of Node's pool would hold 8 KiB of it. */
+export function apart(...parts: readonly Uint8Array[]): Buffer {
+  const whole = Buffer.allocUnsafeSlow(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
 export class PeerTable {
   readonly #self: Buffer;
   /** Least recently added first; one that is heard again moves to the end by `touch`. */
@@ -116,8 +127,8 @@ export class PeerTable {
       return true;
     }
     const id = idBytes(peer.id);
-    const incoming = Buffer.concat([id, this.#self]);
-    const outgoing = Buffer.concat([this.#self, id]);
+    const incoming = apart(id, this.#self);
+    const outgoing = apart(this.#self, id);
     const session: Session = { peer, key, tag, incoming, outgoing, window: new ReplayWindow(), sent: 0 };
     peer.sessions.unshift(session);
     this.#byTag.set(tag, session);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import { after, before, test } from 'node:test';
 import { join, tellKeeper } from '../../../src/agent/join.ts';
+import { VirgaError } from '../../../src/api/errors.ts';
 import { durableFiles } from '../../../src/effects/files.ts';
 import { code, site, type Site } from './kit.ts';
 
@@ -63,4 +64,24 @@ test('settings, hold and fence devices outlive the controller; secrets are not t
   assert.deepEqual((await here.client.call('host.show', { params: { host: 'h1' } })).spec.fence, fence);
   await here.client.call('site.release', { body: {} });
   assert.equal((await here.client.call('site.settings')).hold, undefined);
+});
+
+test('leases are shown from the beginning, and what cannot be done yet is refused with what to do', async () => {
+  const view = await here.client.call('lease.show');
+  assert.equal(view.leadership, 'alone');
+  assert.deepEqual(
+    view.hosts.map(({ host, role, voter }) => [host, role, voter]),
+    [
+      ['h1', 'host', false],
+      ['w1', 'witness', false],
+    ],
+  );
+  const survivors = { hosts: ['h1'], confirm: 'h1', reason: 'fire' };
+  await assert.rejects(here.client.call('voter.force', { body: survivors }), code('invalid_request'));
+  const word = { confirm: 'h1', reason: 'unplugged' };
+  await assert.rejects(here.client.call('host.declare', { params: { host: 'h1' }, body: word }), (error: unknown) =>
+    ['no_majority', 'invalid_request'].includes(error instanceof VirgaError ? error.code : ''),
+  );
+  const metrics = await (await here.client.raw('health.metrics')).body.text();
+  assert.match(metrics, /^virga_host_leases\{state="held"\} 0$/m);
 });

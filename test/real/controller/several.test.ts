@@ -209,7 +209,26 @@ it('an image of the leader is copied to who stands by, and the new leader serves
   );
 });
 
-it('the database stands still for two seconds: nothing is ordered, and it goes on by itself', async () => {
+it('the database stands still for two seconds: nothing is ordered, no host is sent away, and it goes on by itself', async () => {
+  const credentials = await readCredentials(durableFiles(join(database.work, 'host')));
+  assert.ok(credentials);
+  const { hostId } = credentials;
+  const session = () => ({ number: 1, id: hostId });
+  const link = new AgentLink({ credentials, session, agentVersion: 't', clock: systemClock, log: quiet });
+  link.report(aReport(hostId));
+  const orders: number[] = [];
+  link.start({ assignment: ({ generation }) => void orders.push(generation), ask: async () => ({}) });
+  try {
+    await until('it has its orders', () => orders.length > 0);
+    await standstill(() => assert.equal(first.controller.services.links.count, 1));
+    assert.equal(link.connected(), true);
+  } finally {
+    link.close();
+  }
+});
+
+/** `during` is looked at while the leader says that it cannot commit. */
+async function standstill(during: () => void): Promise<void> {
   const state = first.state();
   const committing = (): boolean => performance.now() - (state.committedAt ?? Number.NEGATIVE_INFINITY) < 1000;
   await until('it commits', committing);
@@ -221,6 +240,7 @@ it('the database stands still for two seconds: nothing is ordered, and it goes o
   try {
     await until('it says that it cannot commit', () => !committing(), 3000);
     await assert.rejects(first.client.call('host.invite', { body: { hostName: 'beta' } }), code('store_unavailable'));
+    during();
   } finally {
     for (const pid of pids) process.kill(pid, 'SIGCONT');
   }
@@ -232,7 +252,7 @@ it('the database stands still for two seconds: nothing is ordered, and it goes o
     ),
   );
   assert.equal(state.epoch?.number, 5, 'it led all the time');
-});
+}
 
 function aReport(hostId: string): HostReport {
   return {

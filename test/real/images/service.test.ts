@@ -197,10 +197,6 @@ describe('qemu-img in the sandbox', () => {
     const [base, path] = [join(folder, 'base.qcow2'), join(folder, 'overlay.qcow2')];
     await writeFile(base, buildQcow2());
     await writeOverlay({ path, backingPath: base, virtualBytes: 64 * MiB });
-    assert.deepEqual(await tool.check({ path, format: 'qcow2' }, { ours: true }), {
-      ...{ checkErrors: 0, corruptions: 0, leaks: 0 },
-      ...{ allocatedClusters: 0, compressedClusters: 0 },
-    });
     const file = { path, format: 'qcow2' } as const;
     await tool.resize({ ...file, backing: [base] }, 128 * MiB);
     const info = await tool.info(file, { ours: true });

@@ -14,10 +14,19 @@ import { Authority } from '../../../src/controller/ca.ts';
 import type { HostReport } from '../../../src/core/model/assignment.ts';
 import { systemClock } from '../../../src/effects/clock.ts';
 import { durableFiles } from '../../../src/effects/files.ts';
-import { until } from '../../real/store/kit.ts';
 import { assignment, hostId, siteId } from './fake-host.ts';
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  const limit = AbortSignal.timeout(15_000);
+  while (!condition()) {
+    if (limit.aborted) assert.fail(`it did not come to this: ${what}`);
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+  }
+}
 
 interface Said {
   readonly type: string;

@@ -7,6 +7,7 @@ import type { HostLoss } from '../../../src/core/model/host.ts';
 import type { SiteState } from '../../../src/controller/state.ts';
 import type { HostLink } from '../../../src/ports.ts';
 import { aGuest, aHost, aReport, sight } from '../core/kit.ts';
+import { image, lossOf, running } from '../core/recovery-kit.ts';
 import { change, quiet, world, type World } from './kit.ts';
 
 class Link implements HostLink {
@@ -130,9 +131,10 @@ test('the loop sleeps until it is woken, and ends when told', async () => {
 });
 
 test('a lost host comes before reports, and its guest’s new host has its orders in the same iteration', async () => {
-  const { here, host, guest } = await linked();
-  const beta = aHost('beta');
-  await here.state.change(() => change([beta]));
+  const here = world();
+  const [host, beta] = [aHost('alpha'), aHost('beta')];
+  const guest = running('web', host);
+  await here.state.change(() => change([host, beta, image, guest]));
   const losses = new Map<string, HostLoss>();
   const reported: string[] = [];
   const lease: LoopLease = {
@@ -148,9 +150,7 @@ test('a lost host comes before reports, and its guest’s new host has its order
   assert.deepEqual(reported, [beta.id]);
   await loop.iterate();
   const before = link.sent.length;
-  const { session } = here.state.snapshot.get('host', host.id)?.status ?? {};
-  assert.ok(session);
-  losses.set(host.id, { session, lostAt: here.clock.now(), how: 'lease', evidence: {} });
+  losses.set(host.id, lossOf(host));
   loop.hurry();
   await loop.iterate();
   assert.equal(here.state.snapshot.get('guest', guest.id)?.status.placement?.hostId, beta.id);

@@ -70,6 +70,7 @@ test('after an unknown outcome the state is loaded before anything else is decid
       code('store_unavailable'),
     );
     assert.equal(here.state.leadership, 'reloading');
+    assert.equal(here.state.known, true, 'what it knew still counts for those who are connected');
     let seen: string[] = [];
     await here.state.change((snapshot) => {
       seen = names(snapshot);

@@ -35,7 +35,7 @@ test('each step overlaps with the one before, and the way ends at what was wishe
       assert.deepEqual(present.map(keyOf).toSorted(), to.map(keyOf).toSorted());
       assert.equal(totalVotes(present), to.length);
     }),
-    { numRuns: 2000 },
+    { numRuns: 300 },
   );
 });
 
