@@ -24,16 +24,27 @@ export async function clearOthers({ groups, clock, log }: World, except: HostSes
 }
 
 /** @throws VirgaError keeper when it does not die in time */
-export async function clearGuest(
-  { groups, clock }: World,
-  session: HostSession,
-  guestId: Uuid,
+export async function clearGuest(world: World, session: HostSession, guestId: Uuid, host: string): Promise<void> {
+  const detail = 'the guest does not die (a disk that hangs?)';
+  await within(world, host, detail, async () => world.groups.clear(session, guestId));
+}
+
+/** Ends every guest of a host that leaves. @throws VirgaError keeper when one does not die in time */
+export async function endEverything(world: World, host: string): Promise<void> {
+  const detail = 'a guest does not die, so the end of its session is not announced';
+  await within(world, host, detail, async () => world.groups.clearOthers(undefined));
+}
+
+/** Tries until it is done. @throws VirgaError keeper when that takes too long */
+export async function within(
+  { clock }: World,
   host: string,
+  detail: string,
+  done: () => Promise<boolean>,
 ): Promise<void> {
-  const until = clock.now() + clearMs;
-  while (!(await groups.clear(session, guestId))) {
-    if (clock.now() >= until)
-      throw new VirgaError('keeper', { host, detail: 'the guest does not die (a disk that hangs?)' });
+  const end = clock.now() + clearMs;
+  while (!(await done())) {
+    if (clock.now() > end) throw new VirgaError('keeper', { host, detail });
     await clock.sleep(clearEveryMs);
   }
 }

@@ -23,25 +23,11 @@ import { Voter } from '../core/ha/voter.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { DoorLoop } from './door.ts';
 import { Durable } from './durable.ts';
-import { clearOthers } from './ends.ts';
+import { clearOthers, endEverything, within } from './ends.ts';
 import { Entries } from './entries.ts';
 import { paths, remember } from './memory.ts';
-import type { KeeperPorts } from './ports.ts';
+import type { KeeperPorts, KeeperSettings } from './ports.ts';
 import { Votes } from './votes.ts';
-
-export interface KeeperSettings {
-  readonly hostId: Uuid;
-  readonly siteId: Uuid;
-  readonly name: string;
-  readonly role: 'host' | 'witness';
-  readonly bootId: string;
-  readonly rules?: Rules;
-}
-
-/** Milliseconds between two rounds of a host that leaves. */
-const leaveEveryMs = 50;
-/** Milliseconds that a leave waits for the voters. */
-const leaveMs = 3000;
 
 export class KeeperLoop implements DoorLoop {
   readonly #ports: KeeperPorts;
@@ -369,29 +355,28 @@ export class KeeperLoop implements DoorLoop {
 
   async leave(reason: string): Promise<void> {
     const { lease } = this.#its;
-    const { clock, log, groups } = this.#ports;
-    const { name } = this.#settings;
+    const { clock, log } = this.#ports;
     log.info('this host leaves', { reason });
     // From here on nothing is registered: what is looked for once more is all that there is.
     this.#leaving = true;
-    const end = clock.now() + leaveMs;
-    const fail = (detail: string): never => {
+    try {
+      await endEverything(this.#ports, this.#settings.name);
+    } catch (error) {
       this.#leaving = false;
-      throw new VirgaError('keeper', { host: name, detail });
-    };
-    while (!(await groups.clearOthers(undefined))) {
-      if (clock.now() > end) fail('a guest does not die, so the end of its session is not announced');
-      await clock.sleep(leaveEveryMs);
+      throw error;
     }
     this.#ended = true;
     const since = clock.now();
-    for (;;) {
-      await this.tick();
-      const { votes, needed } = lease.answeredSince(since);
-      if (votes >= needed) return;
-      if (clock.now() > end) fail('no majority of the voters heard that its session ended');
-      await clock.sleep(leaveEveryMs);
-    }
+    await within(
+      this.#ports,
+      this.#settings.name,
+      'no majority of the voters heard that its session ended',
+      async () => {
+        await this.tick();
+        const { votes, needed } = lease.answeredSince(since);
+        return votes >= needed;
+      },
+    );
   }
 
   onChange(listener: () => void): () => void {

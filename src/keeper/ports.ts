@@ -1,4 +1,5 @@
 /** The keeper's doors to its host. The real ones are wired by `main.ts`; the simulator has its own. */
+import type { Rules } from '../core/ha/rules.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { HostSession } from '../core/model/host.ts';
 import type { BootClock, Files, Ids, Log, Wire } from '../ports.ts';
@@ -45,4 +46,13 @@ export interface KeeperPorts {
   readonly guard: GuardDoor;
   readonly groups: Groups;
   readonly log: Log;
+}
+
+export interface KeeperSettings {
+  readonly hostId: Uuid;
+  readonly siteId: Uuid;
+  readonly name: string;
+  readonly role: 'host' | 'witness';
+  readonly bootId: string;
+  readonly rules?: Rules;
 }

@@ -75,7 +75,7 @@ const process = (word: string | undefined): ProcessName => {
   if (word === 'keeper' || word === 'guard' || word === 'agent' || word === 'controller') return word;
   throw new Error(`"${word ?? ''}" is no process`);
 };
-const start: Fault = (world, what, name = '') => {
+const begin: Fault = (world, what, name = '') => {
   const which = process(what);
   if (which === 'controller') world.startController(name);
   else world.start(which, name);
@@ -158,7 +158,7 @@ const faults: Readonly<Record<string, Fault>> = {
   'start-agent': (world, name = '') => world.start('agent', name),
   'kill-controller': (world, name = '') => each(world, name).forEach((one) => world.killController(one)),
   'start-controller': (world, name = '') => each(world, name).forEach((one) => world.startController(one)),
-  start,
+  begin,
   kill,
   'bounce-guard': (world, name = '', seconds) => {
     world.kill('guard', name);
@@ -179,7 +179,7 @@ const faults: Readonly<Record<string, Fault>> = {
     world.time.after(ms(seconds), () => world.powerOn(name));
   },
   // SIGSTOP and SIGCONT; with seconds it goes on by itself.
-  stop: (world, what, name = '', seconds) =>
+  stall: (world, what, name = '', seconds) =>
     world.life(process(what), name)?.stall(seconds === undefined ? Infinity : ms(seconds)),
   cont: (world, what, name = '') => world.life(process(what), name)?.resume(),
   // With one machine its cable; with two both directions between them.

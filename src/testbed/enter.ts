@@ -75,6 +75,7 @@ export async function spawnIn(
     child.once('error', () => resolve({ code: 127, signal: null }));
   });
   const pid = await innerPid(place, child);
+  const outer = child.pid ?? pid;
   if (child.stdin === null) throw new Error('no standard input');
   return {
     pid,
@@ -86,7 +87,10 @@ export async function spawnIn(
       // While nsenter has not ended it has not reaped the process, so the number still means the same.
       if (child.exitCode !== null || child.signalCode !== null) return false;
       try {
-        return process.kill(pid, signal);
+        process.kill(pid, signal);
+        // In a host nsenter waits for it, and stops with it: stopped, it would never tell of the end.
+        if (pid !== outer && (signal === 'SIGCONT' || signal === 'SIGKILL')) process.kill(outer, 'SIGCONT');
+        return true;
       } catch {
         return false;
       }

@@ -23,12 +23,17 @@ export async function makeGroup(path: string): Promise<void> {
   await mkdir(path, { recursive: true });
 }
 
+/** SIGKILL to all in it and below it, at once. */
+export async function killGroup(path: string): Promise<void> {
+  await writeFile(join(path, 'cgroup.kill'), '1');
+}
+
 const killMs = 10_000;
 
 /** Kills what is in the group and below it, frozen or not, and removes all of it. Nothing happens when it is not there. */
 export async function removeGroup(path: string): Promise<void> {
   if (!existsSync(path)) return;
-  await writeFile(join(path, 'cgroup.kill'), '1');
+  await killGroup(path);
   const empty = await until(async () => !(await populated(path)), killMs);
   if (!empty) throw new Error(`the processes in ${path} survive cgroup.kill`);
   await removeTree(path);

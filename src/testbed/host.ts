@@ -3,7 +3,7 @@ import { chmod, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { enterArgv, execIn, inGroup, runIn, spawnHeld, spawnIn, type Held, type Place } from './enter.ts';
-import { groupRoot, makeGroup, removeGroup } from './groups.ts';
+import { groupRoot, killGroup, makeGroup, removeGroup } from './groups.ts';
 import { hostInit, writeHostFiles, type HostIdentity } from './host-files.ts';
 import type { Link } from './link.ts';
 import { hostAddress } from './plan.ts';
@@ -123,12 +123,14 @@ export class Host implements TestbedHost {
     const first = this.#first;
     if (first === undefined) return;
     this.#first = undefined;
+    const { group, link, link2 } = this.#settings;
+    // With the nsenters outside, some of which may be stopped: the last process goes only when its parent has reaped it.
+    if (group !== undefined) await killGroup(group);
     const left = await killAll([identifyOr(first.place.pid)].filter((id) => id !== undefined));
     await first.held.ended(10_000);
     if (left.length > 0) throw new Error(`host ${this.name}: process ${first.place.pid} survives SIGKILL`);
     // Its end is known here a moment later; the next boot must not take the dead one for its own.
     await this.#libvirtd?.exited;
-    const { group, link, link2 } = this.#settings;
     await Promise.all([link.detach(), link2?.detach(), group === undefined ? undefined : removeGroup(group)]);
   }
 

@@ -28,7 +28,7 @@ export async function epochOf(run: Pick<Transaction, 'query'>): Promise<Epoch> {
 /** What the site's row says of the voters, without a lock. @throws VirgaError store_unavailable */
 export async function votersOf(run: Pick<Transaction, 'query'>): Promise<SiteFacts['voters']> {
   const [row] = await run.query<{ voters: string | null }>(
-    `SELECT (facts::jsonb -> 'voters')::text AS voters FROM virga.site`,
+    `SELECT (facts -> 'voters')::text AS voters FROM virga.site`,
   );
   return row?.voters ? (JSON.parse(row.voters) as SiteFacts['voters']) : undefined;
 }

@@ -2,12 +2,12 @@
  * One voter: grants, seals, accepts leaders (host-lease, rules 2, 4, 5, 7, 8, 12). Pure; each method changes the memory at
  * once and says on which durable records its answer rests. The answer must not leave before those are on disk.
  */
-import type { HostSession } from '../model/host.ts';
 import type { Uuid } from '../model/resource.ts';
 import { compareEpochs } from './epoch.ts';
 import { compareVersions, noVersion, voterOf } from './list.ts';
 import { margin, profiles } from './margin.ts';
 import type { Rules } from './rules.ts';
+import { refusal, refuseSeal, voteOf } from './voter-judge.ts';
 import { ageLongest, compareBallots, fresh, type HostRecord, type VoterDisk, type Watch } from './voter-record.ts';
 import { censusPage, maxVotes, noEpoch } from './types.ts';
 import type {
@@ -122,7 +122,7 @@ export class Voter {
   beat(beat: Beat, now: number): Reply<BeatAnswer> {
     const record = this.#record(beat.hostId);
     const watch = this.#watch(beat.hostId);
-    const floor = this.#refused(record, beat.session);
+    const floor = refusal(record, beat.session, this.#rules);
     this.#notice(watch, beat, now, floor !== undefined);
     // A beat that was overtaken by the word that all has ended asks for nothing any more.
     const ended = beat.ended || (watch.beat?.ended === true && watch.beat.session.id === beat.session.id);
@@ -144,19 +144,6 @@ export class Voter {
         ...(higher && this.#list ? { list: this.#list } : {}),
       },
     };
-  }
-
-  /** Why the session gets nothing here any more, and what number it must be above. Only these two refuse (rule 6). */
-  #refused(
-    { granted, seal, overThrough }: HostRecord,
-    session: HostSession,
-  ): { why: 'sealed' | 'low'; number: number } | undefined {
-    const number = Math.max(granted?.number ?? 0, seal?.session.number ?? 0, overThrough);
-    if (overThrough >= session.number || (seal && seal.session.number >= session.number))
-      return { why: 'sealed', number };
-    if (granted && granted.number > session.number) return { why: 'low', number };
-    const other = this.#rules.sessionIds && granted?.number === session.number && granted.id !== session.id;
-    return other ? { why: 'low', number } : undefined;
   }
 
   #notice(watch: Watch, beat: Beat, now: number, refused: boolean): void {
@@ -249,20 +236,8 @@ export class Voter {
     return { votes, well };
   }
 
-  #vote(hostId: Uuid, { granted, seal, overThrough }: HostRecord, now: number): HostVote {
-    const { until, beat } = this.#watch(hostId);
-    const current = beat && (beat.session.id === granted?.id || !this.#rules.sessionStatus);
-    return {
-      hostId,
-      session: granted ?? { number: 0, id: '' },
-      leftMs: Math.max(0, until - now),
-      ...(beat ? { silentMs: Math.max(0, now - beat.at) } : {}),
-      lapsed: current === true && beat.lapsed,
-      ended: current === true && beat.ended,
-      ...(seal ? { seal: { session: seal.session, ballot: seal.ballot, first: seal.first } } : {}),
-      overThrough,
-      ...(beat ? { confirmed: beat.confirmed } : {}),
-    };
+  #vote(hostId: Uuid, record: HostRecord, now: number): HostVote {
+    return voteOf(hostId, record, this.#watch(hostId), now, this.#rules);
   }
 
   census({ epoch, after, seq }: Census, now: number): Reply<CensusAnswer> {
@@ -292,7 +267,8 @@ export class Voter {
   /** `contactMs`: how long this voter itself has had answers of a majority without a break (rule 4). */
   seal(seal: Seal, now: number, contactMs: number): Reply<SealAnswer> {
     const record = this.#record(seal.hostId);
-    const why = this.#refuseSeal(seal, record, now, contactMs);
+    const voter = { epoch: this.#epoch, list: this.#list, rules: this.#rules };
+    const why = refuseSeal(seal, record, this.#watch(seal.hostId), voter, now, contactMs);
     if (!why) this.#setSeal(record, seal);
     this.#touch(seal.hostId);
     const { hostId, session, ballot } = seal;
@@ -315,27 +291,6 @@ export class Voter {
         ...(granted && granted.number > session.number ? { higher: granted } : {}),
       },
     };
-  }
-
-  #refuseSeal(seal: Seal, record: HostRecord, now: number, contactMs: number): SealAnswer['why'] {
-    const { session, ballot, version, word } = seal;
-    if (this.#rules.votersRefuseLow && compareEpochs(ballot.epoch, this.#epoch) < 0) return 'epoch';
-    if (!this.#list || compareVersions(version, this.#list.version) !== 0) return 'list';
-    const { granted } = record;
-    if (granted && granted.number > session.number) return 'higher';
-    if (granted && granted.number === session.number && granted.id !== session.id) return 'higher';
-    if (record.seal && record.seal.session.number > session.number) return 'higher';
-    if (this.#rules.lateWithdrawals && record.withdrawn && compareBallots(ballot, record.withdrawn) <= 0)
-      return 'ballot';
-    if (this.#rules.oneBallot && record.seal && compareBallots(ballot, record.seal.ballot) < 0) return 'ballot';
-    if (record.seal || word?.kind === 'person') return undefined;
-    const { until, beat } = this.#watch(seal.hostId);
-    const lapsed = beat?.session.id === session.id && (beat.lapsed || beat.ended);
-    // Also a fence device that says "off" lies while we still grant.
-    if (this.#rules.sealAfterGrant && now < until && !lapsed) return 'granted';
-    if (word) return undefined;
-    if (this.#rules.contact && contactMs < this.#profile.lengthMs && !(lapsed && beat?.ended)) return 'contact';
-    return undefined;
   }
 
   #setSeal(record: HostRecord, { session, ballot, word }: Seal): void {

@@ -48,6 +48,8 @@ describe('groups and networks of simulated hosts', { timeout: 90_000 }, () => {
         output: 'ignore',
       });
       const id = identify(sleeper.pid);
+      const stopped = await beta.spawn(['sleep', '1000'], { output: 'ignore' });
+      stopped.kill('SIGSTOP');
       assert.ok(await until(async () => (await beta.run(['cat', `${group}/cgroup.procs`])) !== '', 5_000));
       await beta.run(['sh', '-c', `echo 1 > ${group}/cgroup.freeze`]);
       await beta.powerCut();

@@ -25,7 +25,8 @@ export const clock = new BootTime();
 
 export interface TestSite {
   readonly siteId: string;
-  host(hostId: string): Promise<WireIdentity>;
+  /** `at`: when it was signed; it is good for 90 days. */
+  host(hostId: string, at?: number): Promise<WireIdentity>;
   controller(): Promise<WireIdentity>;
 }
 
@@ -37,7 +38,7 @@ export async function testSite(): Promise<TestSite> {
     const authority = await Authority.create(folder, siteId, 'wire', Date.now());
     return {
       siteId,
-      async host(hostId) {
+      async host(hostId, at = Date.now()) {
         const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
           'sign',
           'verify',
@@ -47,7 +48,7 @@ export async function testSite(): Promise<TestSite> {
           keys,
           signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
         });
-        const { certificate } = await authority.signHost(request.toString('pem'), hostId, Date.now());
+        const { certificate } = await authority.signHost(request.toString('pem'), hostId, at);
         const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
         return { certificate, key: x509.PemConverter.encode(pkcs8, 'PRIVATE KEY'), ca: authority.pem };
       },

@@ -102,6 +102,25 @@ test('somebody else’s id, and certificates of another site, get no key', async
   assert.equal(voter.got.length, 0);
 });
 
+test('a certificate that ended lately still serves, so that no lease hangs on a wall clock; an old one does not', async (t) => {
+  const site = await testSite();
+  const [voter] = await ends(t, site, 'keeper', 'keeper');
+  const dayMs = 24 * 3600 * 1000;
+  const signed = async (daysAgo: number): Promise<End> => {
+    const self = randomUUID();
+    const made = await end(site, 'keeper', { self, identity: await site.host(self, Date.now() - daysAgo * dayMs) });
+    t.after(async () => made.wire.close());
+    return made;
+  };
+  const lately = await signed(93);
+  lately.wire.send(voter.id, aBeat(lately.id, 1), [voter.address]);
+  await until('its beat', () => voter.got.length === 1);
+  const old = await signed(99);
+  old.wire.send(voter.id, aBeat(old.id, 1), [voter.address]);
+  await until('the old one refused', () => voter.wire.stats().refused === 1);
+  assert.equal(voter.got.length, 1);
+});
+
 test('replayed, forged and cut datagrams are counted and dropped', async (t) => {
   const site = await testSite();
   const [host, voter] = await ends(t, site, 'keeper', 'keeper');
