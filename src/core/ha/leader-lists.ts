@@ -1,7 +1,7 @@
 /** Voter lists: re-issued by each leader, and changed one voter at a time (host-lease, rules 12 and 15). */
 import type { Uuid } from '../model/resource.ts';
 import { compareEpochs } from './epoch.ts';
-import { compareVersions, keyOf, nextVoters, totalVotes, votesOf } from './list.ts';
+import { compareVersions, keyOf, majorityOf, nextVoters, totalVotes, votesOf } from './list.ts';
 import { freshMs, type Leader } from './leader.ts';
 import type { LeaseProfile, ListAnswer, OverAnswer, Voter, VoterList } from './types.ts';
 
@@ -126,6 +126,8 @@ export class Lists {
     if (rules.overTransfer && !this.#overKnown(list.voters)) waits.push('a majority knows which sessions are over');
     if (rules.overTransfer && !this.#overKnown(next))
       waits.push('a majority of the next voters knows which sessions are over');
+    if (votesOf(next, (voter) => this.#lives(voter, now)) < majorityOf(next))
+      waits.push('a majority of the next voters answers');
     for (const voter of next) {
       const joins = !list.voters.some((each) => keyOf(each) === keyOf(voter));
       const heard = this.#leader.registers.heardAt(voter.keeperId);
@@ -133,6 +135,14 @@ export class Lists {
         waits.push(`the keeper of ${voter.name} answers`);
     }
     return waits;
+  }
+
+  /** It answered lately, under this very disk id: a step that the living cannot carry would be the last one. */
+  #lives(voter: Voter, now: number): boolean {
+    const sight = this.#leader.sight(voter);
+    if (sight && now - sight.answeredAt <= freshMs) return true;
+    const seen = this.#leader.registers.keepers.get(voter.keeperId);
+    return seen?.diskId === voter.diskId && now - seen.heardAt <= 4 * freshMs;
   }
 
   #overKnown(voters: readonly Voter[]): boolean {

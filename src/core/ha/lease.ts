@@ -33,6 +33,8 @@ export class HostLease {
   #inForce = Number.NEGATIVE_INFINITY;
   /** Of `deadline`, until something changes. */
   #deadline: number | undefined;
+  /** This session never had a lease. */
+  #fresh: boolean;
   #contactSince: number | undefined;
   #contactAt = Number.NEGATIVE_INFINITY;
 
@@ -40,13 +42,19 @@ export class HostLease {
     session: HostSession,
     now: number,
     rules: Rules,
-    lists: { readonly list?: VoterList | undefined; readonly confirmed?: VoterList | undefined },
+    kept: {
+      readonly list?: VoterList | undefined;
+      readonly confirmed?: VoterList | undefined;
+      /** The session begins now: it never had a lease. */
+      readonly began: boolean;
+    },
   ) {
     this.#rules = rules;
     this.#startedAt = now;
     this.#session = session;
-    this.#list = lists.list;
-    this.#confirmed = lists.confirmed;
+    this.#list = kept.list;
+    this.#confirmed = kept.confirmed;
+    this.#fresh = kept.began;
   }
 
   get session(): HostSession {
@@ -77,6 +85,7 @@ export class HostLease {
   /** A new life: nothing that was granted to the old one counts. */
   begin(session: HostSession): void {
     this.#session = session;
+    this.#fresh = true;
     this.#grants = new Map();
     this.#deadline = undefined;
     this.#inForce = Number.NEGATIVE_INFINITY;
@@ -156,6 +165,7 @@ export class HostLease {
     this.#deadline ??= this.#confirmed ? this.#under(this.#confirmed.voters) : Number.NEGATIVE_INFINITY;
     const at = this.#deadline;
     this.#inForce = Math.max(this.#inForce, at);
+    if (at > Number.NEGATIVE_INFINITY) this.#fresh = false;
     return at;
   }
 
@@ -185,7 +195,8 @@ export class HostLease {
       if (refusal !== undefined) floor = Math.max(floor, refusal);
       return refusal !== undefined;
     });
-    return votes >= majorityOf(voters) ? floor : undefined;
+    // Nothing ever ran in a session without a lease: one refusal is enough to rise above it.
+    return votes >= majorityOf(voters) || (this.#fresh && votes > 0) ? floor : undefined;
   }
 
   /** Votes of the newest list that answered a beat that was sent at `since` or later. */
