@@ -144,6 +144,8 @@ export function connectLines(
     readonly line: (value: unknown) => void;
     readonly open?: (send: (value: unknown) => void) => void;
     readonly gone?: () => void;
+    /** Nobody listens; it is tried again. */
+    readonly refused?: () => void;
     /** Milliseconds between two tries. */
     readonly retryMs: number;
     /** More than this unsent: the other side does not read, and old words must not reach it late. */
@@ -168,6 +170,7 @@ export function connectLines(
       const was = ready;
       ready = false;
       if (was) options.gone?.();
+      else options.refused?.();
       if (!closed) timer = setTimeout(connect, options.retryMs);
     });
   };

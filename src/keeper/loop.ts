@@ -70,11 +70,8 @@ export class KeeperLoop implements DoorLoop {
     this.#epoch = this.#rules.durableEpoch ? kept.epoch : noEpoch;
     this.#confirmedOnDisk = kept.confirmed;
     this.#voter = new Voter(hostId, kept.voter, now, this.#rules);
-    this.#lease = new HostLease(kept.session, now, this.#rules, {
-      list: kept.voter.list,
-      confirmed: kept.confirmed,
-      began: kept.began,
-    });
+    const { confirmed, began, voter } = kept;
+    this.#lease = new HostLease(kept.session, now, this.#rules, { list: voter.list, confirmed, began });
     this.#register = new Register(kept.session, kept.register, this.#rules);
     this.#votes = this.#asVoter(this.#voter, this.#lease);
     this.#entries = this.#asHost(this.#lease, this.#register, this.#voter.diskId);

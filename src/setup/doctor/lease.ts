@@ -151,6 +151,7 @@ async function asked<T>(path: string, question: object): Promise<T | undefined> 
     const timer = setTimeout(() => finish(undefined), answerMs);
     const line = connectLines(path, {
       retryMs: answerMs,
+      refused: () => finish(undefined),
       open: (send) => send(question),
       line: (value) => finish(value as T),
     });

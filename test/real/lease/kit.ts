@@ -135,9 +135,8 @@ export class LeaseSite {
   }
 
   async sessionOf(host: string): Promise<{ readonly number: number; readonly id: string }> {
-    const { session } = (await this.site.hostView(host)).status;
-    assert.ok(session, `${host} has no session`);
-    return session;
+    // A controller that was held up leads again a moment later.
+    return until(`the session of ${host}`, 10_000, async () => (await this.site.hostView(host)).status.session);
   }
 
   /** Looks for so long: no host is lost, none lapses, no guest is frozen. */
