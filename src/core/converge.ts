@@ -263,7 +263,7 @@ class Round {
   }
 
   #turn(guest: Guest, host: Host, started: number, most: number): string | undefined {
-    if (!host.status.keeper) return `the keeper of ${host.name} does not answer`;
+    if (!host.status.keeper || host.status.keeper.silent) return `the keeper of ${host.name} does not answer`;
     if (this.#barred(guest)) return behindBarrier;
     return started >= most ? `its turn comes after ${count(most, 'guest')} that start on ${host.name}` : undefined;
   }

@@ -120,7 +120,13 @@ class Intake {
    * gets a new one. An order of an earlier session is renewed by `decide`, in its turn.
    */
   #orderedAnew(guest: Guest): Guest {
-    const { placement, lastGeneration } = guest.status;
+    const { placement, lastGeneration, observed } = guest.status;
+    const accepted = observed?.accepted ?? -1;
+    if (placement && accepted > placement.generation && !this.#snapshot.site.review) {
+      // The state lost its last rows: the host saw a later order, and carries out none below it.
+      const raised = { ...guest, status: { ...guest.status, lastGeneration: Math.max(accepted, lastGeneration) } };
+      return nextOrder(raised, this.#snapshot.site.epoch);
+    }
     const gone = this.#gone.get(guest.id);
     if (gone === undefined || !placement || gone < placement.generation || !isHa(guest)) return guest;
     const known = gone > lastGeneration ? { ...guest, status: { ...guest.status, lastGeneration: gone } } : guest;
@@ -174,6 +180,9 @@ class Intake {
 
 function hostStatus(host: Host, report: HostReport, gone: ReadonlyMap<Uuid, number>, now: Instant): HostStatus {
   const { status } = host;
+  // One that does not answer its agent may be just the one that must still hear of the leader.
+  const silent = status.keeper && { ...status.keeper, silent: true as const };
+  const keeper = report.lease ? keeperFacts(report.lease) : silent;
   const leaving = status.leaving?.filter((each) => (gone.get(each.id) ?? -1) < each.generation) ?? [];
   return {
     ...without(status, 'engine', 'leaving', 'keeper'),
@@ -185,7 +194,7 @@ function hostStatus(host: Host, report: HostReport, gone: ReadonlyMap<Uuid, numb
     agentVersion: report.agentVersion,
     protocol: report.protocol,
     ...(report.engine ? { engine: report.engine } : {}),
-    ...(report.lease ? { keeper: keeperFacts(report.lease) } : {}),
+    ...(keeper ? { keeper } : {}),
     network: { bridges: report.network.bridges.toSorted() },
     measured: report.measured,
     used: report.used,

@@ -10,15 +10,8 @@ import { compareVersions, noVersion } from '../core/ha/list.ts';
 import { beatEveryMs, longestMs } from '../core/ha/margin.ts';
 import { Register } from '../core/ha/register.ts';
 import { allRules, type Rules } from '../core/ha/rules.ts';
-import {
-  noEpoch,
-  type Beat,
-  type BeatAnswer,
-  type Epoch,
-  type HaMessage,
-  type LeaseState,
-  type VoterList,
-} from '../core/ha/types.ts';
+import { noEpoch } from '../core/ha/types.ts';
+import type { Beat, BeatAnswer, Epoch, HaMessage, LeaseState, VoterList } from '../core/ha/types.ts';
 import { Voter } from '../core/ha/voter.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { DoorLoop } from './door.ts';
@@ -51,6 +44,7 @@ export class KeeperLoop implements DoorLoop {
   /** A restarted keeper: the guard may hold a longer deadline than what we now know (rule 14). */
   #reset: 'lower' | 'say' | undefined = 'lower';
   #longer = false;
+  #loadedAt = 0;
   #state: LeaseState['state'] = 'none';
   #wake: (() => void) | undefined;
 
@@ -69,6 +63,7 @@ export class KeeperLoop implements DoorLoop {
     const now = clock.now();
     this.#epoch = this.#rules.durableEpoch ? kept.epoch : noEpoch;
     this.#confirmedOnDisk = kept.confirmed;
+    this.#loadedAt = now;
     this.#voter = new Voter(hostId, kept.voter, now, this.#rules);
     const { confirmed, began, voter } = kept;
     this.#lease = new HostLease(kept.session, now, this.#rules, { list: voter.list, confirmed, began });
@@ -163,8 +158,9 @@ export class KeeperLoop implements DoorLoop {
       else this.#ports.wire.send(voter.keeperId, beat, voter.addresses);
     }
     this.#notice();
-    // The guard does this, at the deadline; we stand behind it.
-    if (this.#settings.role === 'host' && !this.#guarded(now) && lease.deadline() <= now)
+    // The guard does this, at the deadline; we stand behind it, once it had time to answer a keeper that just started.
+    const patient = now < this.#loadedAt + lease.profile.boundMs;
+    if (this.#settings.role === 'host' && !patient && !this.#guarded(now) && lease.deadline() <= now)
       await groups.freeze(lease.session).catch(() => undefined);
   }
 

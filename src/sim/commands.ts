@@ -75,6 +75,8 @@ const process = (word: string | undefined): ProcessName => {
   if (word === 'keeper' || word === 'guard' || word === 'agent' || word === 'controller') return word;
   throw new Error(`"${word ?? ''}" is no process`);
 };
+/** Milliseconds that a keeper has to end in order. */
+const goodbyeMs = 800;
 const begin: Fault = (world, what, name = '') => {
   const which = process(what);
   if (which === 'controller') world.startController(name);
@@ -167,6 +169,12 @@ const faults: Readonly<Record<string, Fault>> = {
   'bounce-keeper': (world, name = '', seconds) => {
     world.kill('keeper', name);
     world.time.after(ms(seconds), () => world.start('keeper', name));
+  },
+  // A planned restart: it asks for a longer lease, ends, and comes back.
+  'restart-keeper': (world, name = '', seconds) => {
+    world.place(name).keeper?.stop();
+    world.time.after(goodbyeMs, () => world.kill('keeper', name));
+    world.time.after(goodbyeMs + ms(seconds), () => world.start('keeper', name));
   },
   // Its disk is lost while it is down: it comes back as another one.
   'rebuild-keeper': (world, name = '', seconds) => {

@@ -163,6 +163,7 @@ const attack: typeof anything = [
   [4, (random, shape) => `mend ${hostOf(random, shape)}`],
   [4, () => 'mend-all'],
   [6, (random, shape) => `bounce-keeper ${keeperOf(random, shape)} ${seconds(random, 20, 900)}`],
+  [2, (random, shape) => `restart-keeper ${keeperOf(random, shape)} ${seconds(random, 50, 6000)}`],
   [2, (random, shape) => `rebuild-keeper ${keeperOf(random, shape)} ${seconds(random, 50, 900)}`],
   [4, (random, shape) => `stall keeper ${keeperOf(random, shape)} ${seconds(random, 300, 5000)}`],
   [
@@ -204,14 +205,15 @@ const controlPlane: typeof anything = [
 ];
 
 function dark(random: Random, shape: Shape): Step[] {
-  const down = random.whole(2500, 20_000);
+  // Mostly short, since what matters is that it is longer than a lease; a few as long as a switch takes to boot.
+  const down = random.chance(0.05) ? random.whole(9000, 60_000) : random.whole(2500, 9000);
   const late = random.chance(0.5) ? hostOf(random, shape) : undefined;
   return [
     { afterMs: random.whole(0, 1000), what: 'switch-down' },
     ...(late === undefined ? [] : [{ afterMs: 0, what: `cut ${late}` }]),
     { afterMs: down, what: 'switch-up' },
     ...(late === undefined ? [] : [{ afterMs: shape.lease === 'fast' ? 700 : 1500, what: `mend ${late}` }]),
-    { afterMs: 4000, what: 'fair-weather' },
+    { afterMs: 2500, what: 'fair-weather' },
   ];
 }
 
@@ -221,7 +223,7 @@ function power(random: Random, shape: Shape): Step[] {
   return [
     { afterMs: random.whole(0, 1500), what: `power-cut ${victim}` },
     ...(second === undefined ? [] : [{ afterMs: random.whole(0, 3000), what: `power-cut ${second}` }]),
-    { afterMs: random.whole(3500, 9000), what: `power-on ${victim}` },
+    { afterMs: random.whole(3500, 6000), what: `power-on ${victim}` },
   ];
 }
 
@@ -238,10 +240,10 @@ function oneRebuilt(steps: readonly Step[], shape: Shape): Step[] {
 function stepsOf(kind: Kind, random: Random, shape: Shape): Step[] {
   if (kind === 'dark') return dark(random, shape);
   if (kind === 'power') return power(random, shape);
-  if (kind === 'away') return many(random, shape, controlPlane, random.whole(2, 8), 3000);
-  if (kind === 'slow') return [{ afterMs: 15_000, what: 'slow-weather' }];
-  if (kind === 'attack') return oneRebuilt(many(random, shape, attack, random.whole(4, 14), 1500), shape);
-  return many(random, shape, anything, random.whole(3, 14), 2500);
+  if (kind === 'away') return many(random, shape, controlPlane, random.whole(2, 6), 2000);
+  if (kind === 'slow') return [{ afterMs: 9000, what: 'slow-weather' }];
+  if (kind === 'attack') return oneRebuilt(many(random, shape, attack, random.whole(4, 10), 1200), shape);
+  return many(random, shape, anything, random.whole(3, 10), 1800);
 }
 
 /** Half of all histories are of every fault; small sites come more often than large ones. */
@@ -276,7 +278,7 @@ const largeShapes: readonly ShapeName[] = ['five', 'nine'];
 export function historyOf(seed: number, only: Partial<Pick<History, 'kind' | 'shape'>> = {}): History {
   const random = new Random(Math.imul(seed, 2_654_435_761) + 12_345);
   const drawnKind = only.kind ?? pick(random, kinds);
-  const shape = only.shape ?? (random.chance(0.04) ? pick(random, largeShapes) : pick(random, shapeNames));
+  const shape = only.shape ?? (random.chance(0.02) ? pick(random, largeShapes) : pick(random, shapeNames));
   // Leases of one second do pause in such weather.
   const kind = drawnKind === 'slow' && shape === 'fast' ? 'dark' : drawnKind;
   const slow = kind === 'slow';

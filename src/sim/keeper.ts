@@ -37,6 +37,7 @@ export class SimKeeper {
   readonly loop: KeeperLoop;
   readonly machine: SimMachine;
   readonly #deafen: () => void;
+  readonly #stop = new AbortController();
 
   constructor(machine: SimMachine, role: 'host' | 'witness', guard: () => SimGuard | undefined, world: Surroundings) {
     const { random, network, log, rules } = world;
@@ -62,12 +63,16 @@ export class SimKeeper {
     this.loop.onChange(() => {
       if (this.life.alive) for (const listener of machine.keeperListeners) listener();
     });
-    const stop = new AbortController();
     this.#deafen = network.listen(machine.id, {
       machine: machine.name,
       deliver: (from, message) => this.life.enter(() => this.loop.receive(from, message)),
     });
-    void this.life.of(this.loop.load()).then(async () => this.loop.run(stop.signal));
+    void this.life.of(this.loop.load()).then(async () => this.loop.run(this.#stop.signal));
+  }
+
+  /** As for an upgrade: it asks for a longer lease first (rule 14). */
+  stop(): void {
+    this.#stop.abort();
   }
 
   kill(): void {

@@ -102,7 +102,7 @@ export async function runHistory(history: History, rules: Rules = allRules): Pro
     carryOut(world, what);
   }
   if (!broken()) {
-    await world.time.runUntil(world.time.now + 1000, broken);
+    await world.time.runUntil(world.time.now + 500, broken);
     peace(world);
     await world.passUntil(() => converged(world) || broken(), peaceMs);
     // It stays so: nothing that was under way undoes it.

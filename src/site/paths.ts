@@ -9,8 +9,8 @@ export function programRoot(): string {
 }
 
 const small = ['--max-semi-space-size=2'];
-/** One helper thread: they are few and small, and nobody waits for a thread that does not run. */
-const lean = ['--max-semi-space-size=1', '--v8-pool-size=1', '--single-threaded-gc'];
+/** Smaller still, with one helper thread: nobody waits for a thread that has no turn. */
+const lean = ['--max-semi-space-size=1', '--v8-pool-size=1'];
 /** V8 flags by part. These share their host with guests: a small young generation keeps them small. */
 export const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   agent: small,

@@ -105,6 +105,8 @@ export interface KeeperFacts {
   /** Where it hears beats, `ADDRESS:PORT`. */
   readonly addresses: readonly string[];
   readonly version?: string;
+  /** It does not answer its agent now: no highly available guest starts here. */
+  readonly silent?: true;
 }
 
 /** Proof that a session of the host is over. */

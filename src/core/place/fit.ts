@@ -101,7 +101,8 @@ function standing(host: Host, shape: Shape): Misfit | undefined {
 }
 
 function engine(host: Host, shape: Shape): Misfit | undefined {
-  if (shape.ha === true && !host.status.keeper) return plain('its keeper does not answer');
+  if (shape.ha === true && (!host.status.keeper || host.status.keeper.silent))
+    return plain('its keeper does not answer');
   const facts = host.status.engine;
   const { arch, type, firmware, cpuModel } = shape.machine;
   if (!facts) return plain('its engine does not answer');

@@ -8,7 +8,7 @@
  *
  * MACs are HMAC-SHA-256 over all before them, cut to 16 bytes (RFC 2104, 5).
  */
-import { createHmac, timingSafeEqual, type KeyObject } from 'node:crypto';
+import { createHmac, type KeyObject } from 'node:crypto';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Uuid } from '../../core/model/resource.ts';
 import type { SessionKey } from './identity.ts';
@@ -70,14 +70,20 @@ function readId(bytes: Buffer, at: number): Uuid {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
+/** HMAC over all but the last 16 bytes; what follows its first 16 bytes is not used. */
 function macOf(bytes: Buffer, key: KeyObject): Buffer {
-  return createHmac('sha256', key).update(bytes).digest().subarray(0, macBytes);
+  return createHmac('sha256', key)
+    .update(bytes.subarray(0, bytes.length - macBytes))
+    .digest();
 }
 
-/** True when the datagram ends with the MAC of the key. */
+/** True when the datagram ends with the MAC of the key. Takes the same time wherever the two differ. */
 export function authentic(bytes: Buffer, key: KeyObject): boolean {
+  const mac = macOf(bytes, key);
   const end = bytes.length - macBytes;
-  return timingSafeEqual(bytes.subarray(end), macOf(bytes.subarray(0, end), key));
+  let difference = 0;
+  for (let at = 0; at < macBytes; at += 1) difference |= (mac[at] ?? 0) ^ (bytes[end + at] ?? 0);
+  return difference === 0;
 }
 
 export function encodeHello(hello: Omit<Hello, 'type'>, key: KeyObject | undefined): Buffer {
@@ -93,7 +99,7 @@ export function encodeHello(hello: Omit<Hello, 'type'>, key: KeyObject | undefin
   idBytes(hello.to).copy(bytes, 44);
   bytes.writeUInt16BE(certificate.length, headBytes);
   certificate.copy(bytes, headBytes + 2);
-  if (key) macOf(bytes.subarray(0, -macBytes), key).copy(bytes, bytes.length - macBytes);
+  if (key) macOf(bytes, key).copy(bytes, bytes.length - macBytes, 0, macBytes);
   return bytes;
 }
 
@@ -124,7 +130,7 @@ export function encodeSealed(
   bytes.writeUInt32BE(head.echoed, 24);
   ends.copy(bytes, 28);
   body.copy(bytes, headBytes);
-  macOf(bytes.subarray(0, length - macBytes), key).copy(bytes, length - macBytes);
+  macOf(bytes, key).copy(bytes, length - macBytes, 0, macBytes);
   return bytes;
 }
 
@@ -171,11 +177,13 @@ export function decode(bytes: Buffer): Hello | Sealed | undefined {
 }
 
 /** The JSON of an authentic sealed datagram; undefined: it is of a form that we do not know, or too much. */
-export function payloadOf(bytes: Buffer): Buffer | undefined {
-  const body = bytes.subarray(headBytes, bytes.length - macBytes);
-  if (bytes[3] === plainForm) return body;
+export function payloadOf(bytes: Buffer): string | undefined {
+  const end = bytes.length - macBytes;
+  if (bytes[3] === plainForm) return bytes.toString('utf8', headBytes, end);
+  if (bytes[3] !== deflatedForm) return undefined;
   try {
-    return bytes[3] === deflatedForm ? inflateRawSync(body, { maxOutputLength: maxMessageBytes }) : undefined;
+    const body = bytes.subarray(headBytes, end);
+    return inflateRawSync(body, { maxOutputLength: maxMessageBytes }).toString('utf8');
   } catch {
     return undefined;
   }

@@ -305,7 +305,7 @@ class UdpWire implements OpenWire {
     const address = this.#note(peer, sealed, from, socket, now);
     const sender: Sender = { id: peer.id, role: peer.role ?? 'keeper', address };
     const payload = payloadOf(bytes);
-    const message = payload ? readMessage(payload, sender) : 'malformed';
+    const message = payload !== undefined ? readMessage(payload, sender) : 'malformed';
     if (message === 'malformed') this.#counts.malformed += 1;
     else if (message === 'forbidden') this.#counts.refused += 1;
     else if (message.type === 'relay') this.#relay(message, now);

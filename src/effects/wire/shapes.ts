@@ -229,12 +229,12 @@ const fromControllers: ReadonlySet<string> = new Set<(HaMessage | Relay)['type']
 
 /** What came, when it is whole and its sender's role may say it; else what is wrong with it. */
 export function readMessage(
-  bytes: Buffer,
+  text: string,
   from: { readonly id: string; readonly role: 'keeper' | 'controller' },
 ): HaMessage | Relay | 'malformed' | 'forbidden' {
   let value: unknown;
   try {
-    value = JSON.parse(bytes.toString('utf8'));
+    value = JSON.parse(text);
   } catch {
     return 'malformed';
   }

@@ -17,13 +17,15 @@ interface Copy {
   readonly host: string;
   readonly guestId: string;
   readonly frozen: boolean;
+  /** Its control group. */
+  readonly folder: string;
 }
 
 /** Looks at the control groups of all hosts, every few milliseconds, for a guest that runs twice (law 1). */
 export class CopyWatch {
   readonly #root: string;
   readonly #timer: NodeJS.Timeout;
-  /** Guest ids that were seen running on two hosts at once, with the hosts. */
+  /** Guest ids that were seen running on two hosts at once, with hosts and processes. */
   readonly twice = new Map<string, readonly string[]>();
   #looks = 0;
 
@@ -40,7 +42,8 @@ export class CopyWatch {
       const parts = path.split('/');
       const text = read(join(this.#root, path));
       if (!/populated 1/.test(text)) return [];
-      return [{ host: parts[0] ?? '', guestId: parts[4] ?? '', frozen: /frozen 1/.test(text) }];
+      const folder = join(this.#root, path, '..');
+      return [{ host: parts[0] ?? '', guestId: parts[4] ?? '', frozen: /frozen 1/.test(text), folder }];
     });
   }
 
@@ -48,8 +51,15 @@ export class CopyWatch {
     this.#looks += 1;
     const running = this.copies().filter(({ frozen }) => !frozen);
     for (const { guestId } of running) {
-      const hosts = running.filter((copy) => copy.guestId === guestId).map(({ host }) => host);
-      if (hosts.length > 1) this.twice.set(guestId, hosts);
+      const copies = running.filter((copy) => copy.guestId === guestId);
+      if (copies.length < 2) continue;
+      const executing = copies.map(({ host, folder }) => ({ host, states: statesIn(folder) }));
+      const alive = executing.filter(({ states }) => states.length > 0);
+      if (alive.length > 1)
+        this.twice.set(
+          guestId,
+          alive.map(({ host, states }) => `${host}: ${states.join(', ')}`),
+        );
     }
   }
 
@@ -60,6 +70,29 @@ export class CopyWatch {
     assert.deepEqual([...this.twice], [], 'guests that ran on two hosts at once');
   }
 }
+
+const killBit = 1n << 8n;
+
+/**
+ * Processes of the group that may still execute. One that is being killed leaves the frozen state to die: it has a
+ * SIGKILL pending, or is gone but for its entry (proc(5), State, SigPnd, ShdPnd).
+ */
+function statesIn(folder: string): readonly string[] {
+  const pids = read(join(folder, 'cgroup.procs')).split('\n').filter(Boolean);
+  return pids.flatMap((pid) => {
+    const status = read(`/proc/${pid}/status`);
+    const field = (name: string): string => new RegExp(`^${name}:\\s+(\\S+)`, 'm').exec(status)?.[1] ?? '';
+    const pending = BigInt(`0x${field('SigPnd') || '0'}`) | BigInt(`0x${field('ShdPnd') || '0'}`);
+    if (status === '' || /[ZX]/.test(field('State')) || (pending & killBit) !== 0n) return [];
+    // Threads of a process that is killed die one by one; the first has no SIGKILL pending once it acts on it.
+    const flags = Number(read(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ')[6] ?? 0);
+    return (flags & (exiting | signaled)) === 0 ? [`${pid} ${field('State')} ${new Date().toISOString()}`] : [];
+  });
+}
+
+/** PF_EXITING and PF_SIGNALED of the kernel's task flags (proc(5), field 9). */
+const exiting = 0x4;
+const signaled = 0x400;
 
 function read(path: string): string {
   try {
