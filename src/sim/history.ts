@@ -232,7 +232,7 @@ const many = (random: Random, shape: Shape, from: typeof anything, count: number
 
 /** One wiped voter: when a majority of them is wiped before others took their places, only a person can help (rule 15). */
 function oneRebuilt(steps: readonly Step[], shape: Shape): Step[] {
-  const some = shape.hosts.length > 1;
+  const some = shape.hosts.length > 1 && !steps.some(({ what }) => what.startsWith('voters-remove'));
   const first = some ? steps.findIndex(({ what }) => what.startsWith('rebuild-keeper')) : -1;
   return steps.filter(({ what }, index) => !what.startsWith('rebuild-keeper') || index === first);
 }
