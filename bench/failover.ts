@@ -138,8 +138,9 @@ async function killedGuest(scene: Scene): Promise<number> {
   const times: number[] = [];
   for (let round = 0; round < killedRounds; round += 1) {
     const pid = (await machine.run(['cat', `/run/libvirt/qemu/${guest.name}.pid`])).trim();
+    const killedAt = performance.now();
     await machine.run(['kill', '-KILL', pid]);
-    const begun = scene.poller.begin([guest.name]);
+    const begun = scene.poller.begin([guest.name], killedAt);
     await until(`${guest.name} to answer again`, 90_000, () =>
       Promise.resolve(scene.poller.answering([guest.name]) ? true : undefined),
     );

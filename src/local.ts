@@ -237,7 +237,7 @@ export const local: readonly LocalCommand[] = [
       command
         .option('--seed <n>', 'of the first history; each next one is higher by one', '1')
         .option('--hours <n>', 'simulated hours', '1')
-        .option('--shape <name>', 'only this site: pair, three, standby, alone, four, five, nine')
+        .option('--shape <name>', 'only this site: pair, three, standby, fast, drifting, alone, four, five, nine')
         .option('--replay <file>', 'one history that an earlier run kept')
         .option('--without <rule...>', 'leave out rules of the lease, to see what they are good for')
         .option('--json', 'one JSON document'),

@@ -169,7 +169,7 @@ export async function test(options: TestOptions): Promise<number> {
   const started = performance.now();
   // Random histories of the simulator, and milliseconds after which no further one is begun; see test/sim.
   process.env['VIRGA_SIM_RUNS'] ??= options.long ? '20000' : options.quick ? '300' : '8000';
-  process.env['VIRGA_SIM_MS'] ??= options.long ? '1200000' : options.quick ? '15000' : '120000';
+  process.env['VIRGA_SIM_MS'] ??= options.long ? '1200000' : options.quick ? '15000' : '180000';
   const tally: Tally = { passed: 0, failed: 0, skipped: [], failures: [] };
   const real = !options.quick && process.getuid?.() === 0;
   if (!options.quick && !real) tally.skipped.push('test/real: needs root');

@@ -189,7 +189,7 @@ export class AgentLoop {
     const dues = [...this.#waiting.values()].flatMap(({ until }) => (until === undefined ? [] : [until]));
     const next = Math.min(this.#everyMs, ...dues.map((due) => due - this.#ports.clock.now()));
     const stop = new AbortController();
-    const end = (): void => stop.abort();
+    const end = (): void => stop.abort('woken');
     this.#wake = end;
     signal.addEventListener('abort', end, { once: true });
     await this.#ports.clock.sleep(Math.max(10, next), stop.signal).catch(() => undefined);

@@ -182,7 +182,7 @@ export class Loop {
     const slept = this.#clock.sleep(this.#everyMs(), AbortSignal.any([timer.signal, signal])).catch(() => undefined);
     await Promise.race([woken, slept]);
     this.#wake = undefined;
-    timer.abort();
+    timer.abort('over');
   }
 
   #everyMs(): number {

@@ -123,8 +123,8 @@ export class KeeperLoop implements DoorLoop {
 
   async #pause(signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
-    this.#wake = () => stop.abort();
-    const end = (): void => stop.abort();
+    this.#wake = () => stop.abort('woken');
+    const end = (): void => stop.abort('woken');
     signal.addEventListener('abort', end, { once: true });
     await this.#ports.clock.sleep(beatEveryMs(this.#its.lease.profile.lengthMs), stop.signal).catch(() => undefined);
     signal.removeEventListener('abort', end);

@@ -2,10 +2,11 @@
 import { AgentLoop } from '../agent/loop.ts';
 import type { AgentPorts, KeeperDoor } from '../agent/ports.ts';
 import type { HostLink } from '../ports.ts';
-import type { SimController, Surroundings } from './controller.ts';
+import type { SimController } from './controller.ts';
 import { simDisks, simEngine, simImages } from './host.ts';
 import type { SimMachine } from './machine.ts';
 import { clockOf, Life, slowly } from './process.ts';
+import { streamOf, type Surroundings } from './surroundings.ts';
 
 /** How often an agent without a connection dials, milliseconds. */
 const dialMs = 500;
@@ -28,9 +29,9 @@ export class SimAgent {
     world: Surroundings,
   ) {
     this.machine = machine;
-    this.#world = world;
+    this.#world = { ...world, random: streamOf(machine, 'agent', world) };
     this.#controllers = controllers;
-    this.life = new Life(machine.time, world.random, world.stalls);
+    this.life = new Life(machine.time, this.#world.random, world.stalls);
     this.loop = new AgentLoop(
       this.#ports(keeper(this.life)),
       {

@@ -170,6 +170,15 @@ const faults: Readonly<Record<string, Fault>> = {
     world.kill('keeper', name);
     world.time.after(ms(seconds), () => world.start('keeper', name));
   },
+  // The worst that the rules allow: cut off, and around the deadline its keeper hangs and its guard is late by nearly k.
+  'cut-off-late': (world, name = '') => {
+    const { boundMs } = world.surroundings;
+    world.network.pull(name);
+    world.time.after(3.4 * boundMs, () => {
+      world.life('keeper', name)?.stall(8 * boundMs);
+      world.life('guard', name)?.stall(boundMs * (0.9 + 0.08 * world.random.next()));
+    });
+  },
   // A planned restart: it asks for a longer lease, ends, and comes back.
   'restart-keeper': (world, name = '', seconds) => {
     world.place(name).keeper?.stop();

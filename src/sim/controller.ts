@@ -2,28 +2,12 @@
 import { LeaseLoop } from '../controller/lease/loop.ts';
 import { Loop } from '../controller/loop.ts';
 import { SiteState } from '../controller/state.ts';
-import type { Rules } from '../core/ha/rules.ts';
 import type { Uuid } from '../core/model/resource.ts';
-import type { Log } from '../ports.ts';
 import type { SimDatabase } from './database.ts';
 import type { SimMachine } from './machine.ts';
 import type { Network } from './network.ts';
-import { bootClockOf, clockOf, Life, type Stalls } from './process.ts';
-import type { Random } from './random.ts';
-
-/** What processes of the simulation share. */
-export interface Surroundings {
-  readonly random: Random;
-  readonly network: Network;
-  readonly log: Log;
-  readonly siteId: Uuid;
-  readonly rules: Rules;
-  /** Most milliseconds that one call to disk, engine or database takes, twice (before and after). */
-  readonly slowMs: number;
-  stalls: Stalls | undefined;
-  /** k: what a guard may be late, milliseconds. */
-  readonly boundMs: number;
-}
+import { bootClockOf, clockOf, Life } from './process.ts';
+import { streamOf, type Surroundings } from './surroundings.ts';
 
 export class SimController {
   readonly name: string;
@@ -44,7 +28,8 @@ export class SimController {
     databaseAt: string,
     world: Surroundings,
   ) {
-    const { random, network, log } = world;
+    const { network, log } = world;
+    const random = streamOf(machine, `controller ${name}`, world);
     this.name = name;
     this.id = id;
     this.machine = machine;

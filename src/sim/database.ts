@@ -31,6 +31,8 @@ export class SimDatabase {
   fault: 'before' | 'after' | 'random' | undefined;
 
   #forgotten = 0;
+  /** Writes that no failover loses. */
+  #base = 0;
   /** Rows were lost: what was acknowledged may be gone. */
   failedOver = false;
 
@@ -54,10 +56,6 @@ export class SimDatabase {
     return this.#random.chance(0.5) ? 'before' : 'after';
   }
 
-  get log(): readonly Written[] {
-    return this.#log;
-  }
-
   /** Becomes what these writes make. */
   async replay(log: readonly Written[]): Promise<void> {
     this.#store = this.#fresh();
@@ -67,7 +65,17 @@ export class SimDatabase {
 
   /** Events up to now are of the past: `events` leaves them out. */
   async forget(): Promise<void> {
+    this.#base = this.#log.length;
     this.#forgotten = (await this.events()).at(-1)?.seq ?? 0;
+  }
+
+  /** Writes that make the same state at once, without its past. */
+  async compact(): Promise<readonly Written[]> {
+    const epoch = await this.#store.epoch();
+    const answer = await this.#store.lead(epoch);
+    if (!answer.ok) throw new Error('the store refuses its own epoch');
+    const { resources, site } = answer.state;
+    return [{ lead: epoch }, { commit: { epoch, put: resources, remove: [], events: [], expect: [], site } }];
   }
 
   async #write(each: Written): Promise<unknown> {
@@ -80,7 +88,7 @@ export class SimDatabase {
   async failover(lost: number): Promise<void> {
     this.failedOver = true;
     const before = await this.events();
-    await this.replay(this.#log.slice(0, Math.max(0, this.#log.length - lost)));
+    await this.replay(this.#log.slice(0, Math.max(this.#base, this.#log.length - lost)));
     const kept = (await this.events()).length;
     this.#lost.push(...before.slice(kept));
   }

@@ -2,7 +2,8 @@
 import { Guard, type GuardKept, type GuardOrder } from '../core/ha/guard.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { GuardDoor } from '../keeper/ports.ts';
-import type { Surroundings } from './controller.ts';
+import type { Random } from './random.ts';
+import { streamOf, type Surroundings } from './surroundings.ts';
 import type { SimMachine } from './machine.ts';
 import { Life } from './process.ts';
 
@@ -16,20 +17,20 @@ const lagMs = 2;
 export class SimGuard {
   readonly life: Life;
   readonly machine: SimMachine;
-  readonly #world: Surroundings;
+  readonly #random: Random;
   readonly #guard: Guard;
   #cancel: (() => void) | undefined;
 
   constructor(machine: SimMachine, world: Surroundings) {
     this.machine = machine;
-    this.#world = world;
+    this.#random = streamOf(machine, 'guard', world);
     const { boundMs } = world;
     // Beyond the bound k the guard is outside of what the rules assume; a watchdog is for that.
     const stalls = world.stalls && {
       chance: world.stalls.chance,
       ms: [1, Math.min(world.stalls.ms[1], 0.8 * boundMs)] as const,
     };
-    this.life = new Life(machine.time, world.random, stalls);
+    this.life = new Life(machine.time, this.#random, stalls);
     const kept = machine.run.get(file);
     this.#guard = new Guard(
       {
@@ -52,7 +53,7 @@ export class SimGuard {
     this.#cancel?.();
     const due = this.#guard.check();
     const { clock } = this.machine;
-    const inMs = Math.max(0, due - clock.boottime()) / clock.rate + lagMs * this.#world.random.next();
+    const inMs = Math.max(0, due - clock.boottime()) / clock.rate + lagMs * this.#random.next();
     this.#cancel = this.life.after(inMs, () => this.#look());
   }
 

@@ -179,6 +179,7 @@ const attack: typeof anything = [
   [3, (random, shape) => `begin agent ${hostOf(random, shape)}`],
   [3, (random, shape) => `power-cut ${keeperOf(random, shape)}`],
   [4, (random, shape) => `power-on ${keeperOf(random, shape)}`],
+  [3, (random, shape) => `cut-off-late ${hostOf(random, shape)}`],
   [2, (random, shape) => `reboot-host ${hostOf(random, shape)} ${seconds(random, 100, 2500)}`],
   [4, (random, shape) => `hold ${pick(random, types)} ${machineOf(random, shape)} *`],
   [3, (random, shape) => `hold ${pick(random, types)} * ${machineOf(random, shape)}`],

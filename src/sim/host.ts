@@ -4,7 +4,7 @@ import type { AdoptedDomain } from '../core/model/guest.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { EngineGuest } from '../ports.ts';
 import type { AgentEngine, Disks, HostImages } from '../agent/ports.ts';
-import type { Surroundings } from './controller.ts';
+import type { Surroundings } from './surroundings.ts';
 import type { SimDomain, SimMachine } from './machine.ts';
 import type { Life, Slow } from './process.ts';
 

@@ -5,7 +5,7 @@ import type { KeeperDoor } from '../agent/ports.ts';
 import { KeeperLoop } from '../keeper/loop.ts';
 import type { DoorLoop } from '../keeper/door.ts';
 import type { Groups } from '../keeper/ports.ts';
-import type { Surroundings } from './controller.ts';
+import { streamOf, type Surroundings } from './surroundings.ts';
 import { SimGuard } from './guard.ts';
 import type { SimMachine } from './machine.ts';
 import { bootClockOf, Life, slowly, type Slow } from './process.ts';
@@ -40,7 +40,8 @@ export class SimKeeper {
   readonly #stop = new AbortController();
 
   constructor(machine: SimMachine, role: 'host' | 'witness', guard: () => SimGuard | undefined, world: Surroundings) {
-    const { random, network, log, rules } = world;
+    const { network, log, rules } = world;
+    const random = streamOf(machine, 'keeper', world);
     this.machine = machine;
     this.life = new Life(machine.time, random, world.stalls);
     const slow = slowly(machine.time, this.life, random, world.slowMs);

@@ -156,6 +156,8 @@ export class SimMachine {
   engineUp = true;
   sessionNumber = 0;
   sessionId: Uuid = '';
+  /** Processes of ours that ran on it so far. */
+  lives = 0;
   #pids = 100;
   readonly #note: (text: string) => void;
   readonly #apart: boolean;

@@ -7,10 +7,10 @@ import { World } from './world.ts';
 const limitMs = 60_000;
 
 /**
- * Cuts the power of a host at a moment that the seed chooses, and gives the milliseconds until all its highly available
+ * Cuts the power of a host (of the one that carries the leading controller where none is named) at a moment that the seed chooses, and gives the milliseconds until all its highly available
  * guests execute elsewhere; Infinity: not within a minute.
  */
-export async function cutToStart(seed: number, shape: ShapeName, host: string): Promise<number> {
+export async function cutToStart(seed: number, shape: ShapeName, named?: string): Promise<number> {
   const world = new World({ ...shapes[shape], seed, drift: 0.005, template: await templateOf(shape) });
   await world.resume();
   await world.passUntil(() => converged(world), limitMs);
@@ -18,6 +18,7 @@ export async function cutToStart(seed: number, shape: ShapeName, host: string): 
   await world.time.runUntil(world.time.now + 2000 + world.random.next() * 2000);
   const leader = world.leader();
   if (!leader) throw new Error(`the site ${shape} has no leader (seed ${seed})`);
+  const host = named ?? leader.machine.name;
   const lost = [...leader.state.snapshot.all('guest')]
     .filter(({ id, spec }) => spec.diskMode === 'fresh' && world.laws.executing(id).includes(host))
     .map(({ id }) => id);

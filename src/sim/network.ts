@@ -48,6 +48,8 @@ export class Network {
   /** Everything between machines is down: the switch. */
   down = false;
 
+  readonly #streams = new Map<string, Random>();
+
   constructor(time: VirtualTime, random: Random) {
     this.#time = time;
     this.#random = random;
@@ -125,13 +127,22 @@ export class Network {
       return;
     }
     const weather = this.#weather(machine, target.machine);
-    if (weather.broken > 0 && this.#random.chance(weather.broken)) return;
-    const copies = weather.twice > 0 && this.#random.chance(weather.twice) ? 2 : 1;
+    const random = this.#stream(machine, target.machine);
+    if (weather.broken > 0 && random.chance(weather.broken)) return;
+    const copies = weather.twice > 0 && random.chance(weather.twice) ? 2 : 1;
     for (let copy = 0; copy < copies; copy += 1)
-      this.#time.after(this.#delay(weather, machine === target.machine), () => {
+      this.#time.after(this.#delay(weather, machine === target.machine, random), () => {
         const now = this.#stations.get(to);
         if (now && this.passes(machine, now.machine)) now.deliver(from, message);
       });
+  }
+
+  /** Random numbers of one way, so that more traffic elsewhere changes nothing here. */
+  #stream(from: string, to: string): Random {
+    const way = `${from}>${to}`;
+    const known = this.#streams.get(way) ?? this.#random.named(way);
+    this.#streams.set(way, known);
+    return known;
   }
 
   #weather(from: string, to: string): Weather {
@@ -139,21 +150,22 @@ export class Network {
     return this.local.get(`${from}>${to}`) ?? this.weather;
   }
 
-  #delay({ delayMs: [least, most], tail }: Weather, same: boolean): number {
+  #delay({ delayMs: [least, most], tail }: Weather, same: boolean, random: Random): number {
     if (same) return 0.1;
-    if (tail && this.#random.chance(tail[0])) return this.#random.whole(most, tail[1]);
-    return least + this.#random.next() * (most - least);
+    if (tail && random.chance(tail[0])) return random.whole(most, tail[1]);
+    return least + random.next() * (most - least);
   }
 
   /** Carries a message of a connection: it arrives later, perhaps twice; false: the connection broke. */
   carry<T>(from: string, to: string, message: T, deliver: (message: T) => void): boolean {
     if (!this.passes(from, to) || !this.passes(to, from)) return false;
     const weather = this.#weather(from, to);
-    if (weather.broken > 0 && this.#random.chance(weather.broken)) return false;
-    const copies = weather.twice > 0 && this.#random.chance(weather.twice) ? 2 : 1;
+    const random = this.#stream(from, to);
+    if (weather.broken > 0 && random.chance(weather.broken)) return false;
+    const copies = weather.twice > 0 && random.chance(weather.twice) ? 2 : 1;
     // Documents are never changed by who has them, so none is copied.
     for (let copy = 0; copy < copies; copy += 1)
-      this.#time.after(this.#delay(weather, from === to), () => {
+      this.#time.after(this.#delay(weather, from === to, random), () => {
         if (this.passes(from, to)) deliver(message);
       });
     return true;

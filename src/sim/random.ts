@@ -1,9 +1,18 @@
 /** Seeded randomness: the same seed gives the same history. Mulberry32 (Tommy Ettinger, public domain). */
 export class Random {
+  readonly #seed: number;
   #state: number;
 
   constructor(seed: number) {
-    this.#state = seed >>> 0;
+    this.#seed = seed >>> 0;
+    this.#state = this.#seed;
+  }
+
+  /** A stream of its own: who draws more or less from another one does not change it. FNV-1a of the name. */
+  named(name: string): Random {
+    let hash = 0x811c9dc5 ^ this.#seed;
+    for (let index = 0; index < name.length; index += 1) hash = Math.imul(hash ^ name.charCodeAt(index), 0x01000193);
+    return new Random(hash);
   }
 
   /** 0 ≤ x < 1. */

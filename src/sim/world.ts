@@ -12,7 +12,7 @@ import type { RequestContext, SiteEvent, Snapshot } from '../core/model/snapshot
 import type { RequestResult } from '../core/requests/result.ts';
 import type { Log } from '../ports.ts';
 import { SimAgent } from './agent.ts';
-import { SimController, type Surroundings } from './controller.ts';
+import { SimController } from './controller.ts';
 import { SimDatabase, type Written } from './database.ts';
 import { SimGuard } from './guard.ts';
 import { SimKeeper } from './keeper.ts';
@@ -22,6 +22,7 @@ import { Network } from './network.ts';
 import { MachineTime, type Life, type Stalls } from './process.ts';
 import { Random } from './random.ts';
 import { addImage, addNetwork, joinMachine, setLease } from './site.ts';
+import type { Surroundings } from './surroundings.ts';
 import { epochAt, VirtualTime } from './time.ts';
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
@@ -59,12 +60,12 @@ export interface Template {
   readonly database: readonly Written[];
 }
 
-export function takeTemplate(world: World): Template {
+export async function takeTemplate(world: World): Promise<Template> {
   return {
     siteId: world.siteId,
     controllers: world.controllerIds,
     machines: new Map([...world.places].map(([name, { machine }]) => [name, machine])),
-    database: [...world.database.log],
+    database: await world.database.compact(),
   };
 }
 
@@ -111,7 +112,7 @@ export class World {
     this.siteId = template?.siteId ?? this.random.uuid();
     this.network = new Network(this.time, this.random);
     this.laws = new Laws(this.time);
-    this.database = new SimDatabase(this.time, this.random, this.siteId);
+    this.database = new SimDatabase(this.time, this.random.named('database'), this.siteId);
     this.homes = new Map(Object.entries(options.controllers ?? { controller: 'controller' }));
     for (const name of this.homes.keys())
       this.controllerIds.set(name, template?.controllers.get(name) ?? this.random.uuid());

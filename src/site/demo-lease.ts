@@ -77,7 +77,7 @@ async function narrate(
       if (status.state === 'running') say(`started ${name}`, `started: ${name} runs on ${to.name}`);
     }
     for (const name of guests)
-      if (world.poller.answering([name]))
+      if (world.poller.answering([name]) && world.poller.outage(name).begunAt > 0)
         say(`answers ${name}`, `answering: ${name}; ${world.poller.outage(name).failed} requests of its client failed`);
   };
   while (!world.ended()) {

@@ -74,9 +74,9 @@ export interface CutOptions {
 export async function cutAndWatch(options: CutOptions): Promise<readonly GuestFailover[]> {
   const { lab, host, guests, poller, starts } = options;
   options.begun?.();
-  poller.begin(guests);
-  const cutAt = Date.now();
+  const [cutAt, begunAt] = [Date.now(), performance.now()];
   await lab.testbed.host(host).powerCut();
+  poller.begin(guests, begunAt);
   await until(`${guests.join(', ')} to answer from elsewhere`, options.limitMs ?? 60_000, () =>
     Promise.resolve(poller.answering(guests) ? true : undefined),
   );

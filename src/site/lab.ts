@@ -131,7 +131,6 @@ class OpenLab implements Lab {
       this.#database = await openLabDatabase(this.testbed);
     }
     await this.startController();
-    await this.#startOtherControllers();
     say(`controller leads; joining ${this.testbed.hosts.length} hosts`);
     await Promise.all(this.testbed.hosts.map((host) => this.#join(host)));
     if (this.#options.witness === true) await this.#joinWitness();
@@ -147,6 +146,8 @@ class OpenLab implements Lab {
     if (this.#options.keepers === false) return;
     say('waiting until every host holds a lease');
     await this.settled();
+    // Only now: before there are voters the database alone says who leads.
+    await this.#startOtherControllers();
   }
 
   controllerPid(): number {

@@ -23,6 +23,8 @@ const mostWaiting = patienceMs / everyMs;
 interface State {
   readonly guest: Watched;
   begunAt: number;
+  /** Answers to what was sent before do not count: it may have reached the guest before its end. */
+  countsFrom: number;
   answeredAt: number | undefined;
   failed: number;
   waiting: number;
@@ -46,18 +48,18 @@ export class Poller {
     for (const name of this.#states.keys()) if (!names.has(name)) this.#states.delete(name);
     for (const guest of guests) {
       if (this.#states.has(guest.name)) continue;
-      this.#states.set(guest.name, { guest, begunAt: 0, answeredAt: 0, failed: 0, waiting: 0 });
+      this.#states.set(guest.name, { guest, begunAt: 0, countsFrom: 0, answeredAt: 0, failed: 0, waiting: 0 });
     }
   }
 
-  /** An outage begins now; what was sent before no longer counts. */
-  begin(names: readonly string[]): number {
-    const now = performance.now();
+  /** An outage that began at `begunAt`; only what is sent from now on counts. */
+  begin(names: readonly string[], begunAt: number = performance.now()): number {
+    const countsFrom = performance.now();
     for (const name of names) {
       const state = this.#states.get(name);
-      if (state) Object.assign(state, { begunAt: now, answeredAt: undefined, failed: 0 });
+      if (state) Object.assign(state, { begunAt, countsFrom, answeredAt: undefined, failed: 0 });
     }
-    return now;
+    return begunAt;
   }
 
   outage(name: string): Outage {
@@ -87,7 +89,7 @@ export class Poller {
       () => false,
     );
     state.waiting -= 1;
-    if (sentAt < state.begunAt || state.answeredAt !== undefined) return;
+    if (sentAt < state.countsFrom || state.answeredAt !== undefined) return;
     if (good) state.answeredAt = performance.now();
     else state.failed += 1;
   }

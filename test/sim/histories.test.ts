@@ -18,6 +18,8 @@ const first = Number(process.env['VIRGA_SIM_SEED'] ?? 1);
 async function share(index: number, step: number): Promise<ShareResult> {
   return new Promise((done, failed) => {
     const worker = new Worker(new URL('history-worker.ts', import.meta.url), {
+      // Most of what a history makes is gone soon: with room for it the collector has little to do.
+      resourceLimits: { maxYoungGenerationSizeMb: 128 },
       workerData: { first: first + index, last: first + wanted - 1, step, forMs },
     });
     worker.once('message', done);
@@ -25,7 +27,7 @@ async function share(index: number, step: number): Promise<ShareResult> {
   });
 }
 
-test(`the laws hold in ${wanted} random histories`, { timeout: forMs + 60_000 }, async (context) => {
+test('the laws hold in random histories', { timeout: forMs + 60_000 }, async (context) => {
   const cores = Math.max(1, Math.min(4, availableParallelism()));
   const shares = await Promise.all(Array.from({ length: cores }, async (_, index) => share(index, cores)));
   const histories = shares.reduce((sum, each) => sum + each.histories, 0);

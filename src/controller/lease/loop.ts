@@ -88,7 +88,7 @@ export class LeaseLoop implements LeaseDoor, LoopLease {
 
   async #pause(dueMs: number, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
-    const end = (): void => stop.abort();
+    const end = (): void => stop.abort('woken');
     this.#wake = end;
     signal.addEventListener('abort', end, { once: true });
     await this.#options.boot.sleep(dueMs, stop.signal).catch(() => undefined);

@@ -132,9 +132,7 @@ export class Guard {
     this.#session = order.session;
     this.#deadline = deadline;
     this.#act();
-    // The look that is due stays due: only a look in time shows that we can be trusted.
-    const after = this.#effects.now();
-    this.#due = Math.min(this.#due > after ? this.#due : Number.POSITIVE_INFINITY, this.#next(after));
+    this.#plan();
     return this.answer();
   }
 
@@ -161,8 +159,14 @@ export class Guard {
   check(): number {
     this.#measure(this.#effects.now());
     this.#act();
-    this.#due = this.#next(this.#effects.now());
+    this.#plan();
     return this.#due;
+  }
+
+  /** The look that is due stays due, however often we look before: only a look in time shows that we can be trusted. */
+  #plan(): void {
+    const after = this.#effects.now();
+    this.#due = Math.min(this.#due > after ? this.#due : Number.POSITIVE_INFINITY, this.#next(after));
   }
 
   #act(): void {
