@@ -190,3 +190,17 @@ test('after the grace the holders of shared locks are killed once per lapse; the
   pass(world, guard, 22_000);
   assert.deepEqual(world.killed, [...lockers, ...lockers]);
 });
+
+test('a guard that lagged is believed again, also when it looks more often than it must', () => {
+  const { world, guard } = guarded();
+  assert.ok(guard.order(order(world.time + 2000)));
+  world.time += 3000;
+  guard.check();
+  assert.equal(guard.order(order(world.time + 2000)), undefined, 'it stood still: it vouches for nothing');
+  // Every 125 ms, half of what it has to: the look that is due must come all the same.
+  for (let look = 0; look < 8; look += 1) {
+    world.time += 125;
+    guard.check();
+  }
+  assert.ok(guard.order(order(world.time + 2000)), 'it was in time for a second');
+});
