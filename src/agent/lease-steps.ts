@@ -5,13 +5,13 @@
 import { VirgaError } from '../core/errors.ts';
 import { without, type GuestJournal } from '../core/host/journal.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
-import type { GuestTicket, RegisterResult } from './ports.ts';
+import type { DoorTicket, DoorRegistered } from '../core/ha/door.ts';
 import type { StepContext } from './step-context.ts';
 
-type Refusal = Extract<RegisterResult, { ok: false }>;
+type Refusal = Extract<DoorRegistered, { ok: false }>;
 
 /** What the keeper is asked to register: the order, for the session that it was given for. */
-export function ticketOf({ id, generation, epoch }: GuestOrder, { assignment, session }: StepContext): GuestTicket {
+export function ticketOf({ id, generation, epoch }: GuestOrder, { assignment, session }: StepContext): DoorTicket {
   return { guestId: id, generation, epoch, session: assignment.session ?? session };
 }
 

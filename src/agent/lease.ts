@@ -3,7 +3,8 @@ import type { KeeperSight } from '../core/host/view.ts';
 import type { LeaseReport } from '../core/model/assignment.ts';
 import type { HostSession } from '../core/model/host.ts';
 import type { Instant, Uuid } from '../core/model/resource.ts';
-import type { AgentPorts, KeeperView } from './ports.ts';
+import type { DoorView } from '../core/ha/door.ts';
+import type { AgentPorts } from './ports.ts';
 
 const file = 'session.json';
 /** Of a host whose keeper never answered: below every real one. */
@@ -16,7 +17,7 @@ export class LeaseWatch {
   readonly #changed: () => void;
   readonly #retryAt = new Map<Uuid, Instant>();
   #session = noSession;
-  #view: KeeperView | undefined;
+  #view: DoorView | undefined;
   #sight: KeeperSight | undefined;
   #problem: string | undefined = 'the keeper of this host was not asked yet';
   #asked = false;
@@ -52,7 +53,7 @@ export class LeaseWatch {
   }
 
   /** Generations that the keeper will never register. */
-  get gone(): KeeperView['gone'] {
+  get gone(): DoorView['gone'] {
     return this.#view?.gone ?? [];
   }
 
@@ -111,7 +112,7 @@ export class LeaseWatch {
   }
 }
 
-function sightOf({ lease, entries, gone }: KeeperView): KeeperSight {
+function sightOf({ lease, entries, gone }: DoorView): KeeperSight {
   return {
     lease: lease.state,
     entries: new Map(entries.map(({ guestId, generation, epoch }) => [guestId, { generation, epoch }] as const)),

@@ -2,8 +2,9 @@
  * What the agent's loop needs of its host, beyond the ports of the whole project. The real ones are wired by `main.ts`;
  * the simulator has its own.
  */
-import type { AssignedImage, AssignedNetwork, GuestOrder, LeaseReport } from '../core/model/assignment.ts';
-import type { HostNetwork, HostSession, Resources } from '../core/model/host.ts';
+import type { DoorRegistered, DoorTicket, DoorView } from '../core/ha/door.ts';
+import type { AssignedImage, AssignedNetwork, GuestOrder } from '../core/model/assignment.ts';
+import type { HostNetwork, Resources } from '../core/model/host.ts';
 import type { Uuid } from '../core/model/resource.ts';
 import type { Clock, ControllerLink, Engine, Files, Ids, Log } from '../ports.ts';
 
@@ -81,13 +82,13 @@ export interface HostMeter {
  * within its time-out. The keeper owns the session; the agent only reads it.
  */
 export interface KeeperDoor {
-  state(): Promise<KeeperView>;
+  state(): Promise<DoorView>;
   /**
    * Registers the guest's generation and makes its group (host-lease, rules 9 and 10). Idempotent: for an entry that
    * stands it says whether the guest may run now, so it is also the check right before a resume. Refused: gone, never
    * retried under the same generation.
    */
-  register(guest: GuestTicket): Promise<RegisterResult>;
+  register(guest: DoorTicket): Promise<DoorRegistered>;
   /** Moves a process (all its threads) into the guest's group. */
   enter(guestId: Uuid, pid: number): Promise<void>;
   /** Kills what is in the guest's group, removes it, and then the entry. */
@@ -99,32 +100,6 @@ export interface KeeperDoor {
    * majority of the voters has answered such a beat.
    */
   leave?(reason: string): Promise<void>;
-}
-
-export interface GuestTicket {
-  readonly guestId: Uuid;
-  readonly generation: number;
-  /** Of the leader who gave the order. */
-  readonly epoch: number;
-  readonly session: HostSession;
-}
-
-export type RegisterResult =
-  | { readonly ok: true; /** Path of its group. */ readonly group: string }
-  | {
-      readonly ok: false;
-      /** `lapsed` may be asked again; the others are final for this generation. */
-      readonly why: 'epoch' | 'session' | 'barred' | 'generation' | 'lapsed';
-      readonly detail: string;
-    };
-
-export interface KeeperView {
-  readonly session: HostSession;
-  readonly lease: LeaseReport;
-  /** Guests registered in this session. */
-  readonly entries: readonly { readonly guestId: Uuid; readonly generation: number; readonly epoch: number }[];
-  /** Guests and the highest generation of each that is gone for ever. */
-  readonly gone: readonly { readonly guestId: Uuid; readonly generation: number }[];
 }
 
 export interface AgentPorts {

@@ -6,7 +6,7 @@ import { chain, nextLayer, withActive } from '../core/host/layers.ts';
 import type { GuestOrder } from '../core/model/assignment.ts';
 import type { DomainSpec } from '../ports.ts';
 import { letIn, registering, ticketOf, turnedAway } from './lease-steps.ts';
-import type { RegisterResult } from './ports.ts';
+import type { DoorRegistered } from '../core/ha/door.ts';
 import { growOffline, sweep, type StepContext } from './step-context.ts';
 
 const MiB = 1024 * 1024;
@@ -70,7 +70,7 @@ async function unregistered(journal: GuestJournal, { ports }: StepContext): Prom
   }
 }
 
-async function register(order: GuestOrder, context: StepContext): Promise<RegisterResult | { readonly ok: true }> {
+async function register(order: GuestOrder, context: StepContext): Promise<DoorRegistered | { readonly ok: true }> {
   return order.ha ? context.ports.keeper.register(ticketOf(order, context)) : { ok: true };
 }
 

@@ -11,7 +11,8 @@ import type { LeaseReport } from '../../../src/core/model/assignment.ts';
 import type { HostSession } from '../../../src/core/model/host.ts';
 import { cgroupRoot, tell } from '../../../src/keeper/cgroup.ts';
 import { hostGroups } from '../../../src/keeper/groups.ts';
-import type { GuestTicket, KeeperDoor, KeeperView, RegisterResult } from '../../../src/agent/ports.ts';
+import type { DoorTicket, DoorView, DoorRegistered } from '../../../src/core/ha/door.ts';
+import type { KeeperDoor } from '../../../src/agent/ports.ts';
 
 /** What a test writes. */
 export interface KeeperWill {
@@ -80,7 +81,7 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
   const answering = (): void => {
     if (will.away) throw new VirgaError('keeper', { host: hostId, detail: 'the test keeps it silent' });
   };
-  const register = async ({ guestId, generation, epoch, session }: GuestTicket): Promise<RegisterResult> => {
+  const register = async ({ guestId, generation, epoch, session }: DoorTicket): Promise<DoorRegistered> => {
     if (session.id !== will.session.id) return { ok: false, why: 'session', detail: 'that session is over' };
     if ((gone[guestId] ?? -1) >= generation) return { ok: false, why: 'barred', detail: 'it is gone from here' };
     if (!entries[guestId]) {
@@ -92,7 +93,7 @@ export async function loneKeeper(hostId: string, control: string): Promise<Keepe
     return will.lease === 'held' ? { ok: true, group } : { ok: false, why: 'lapsed', detail: 'no majority' };
   };
   return {
-    state: async (): Promise<KeeperView> => {
+    state: async (): Promise<DoorView> => {
       answering();
       const lease = { state: will.lease, leftMs: 1000, epoch: will.epoch, roundTripsMs: {} };
       return {

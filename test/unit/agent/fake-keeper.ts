@@ -3,7 +3,8 @@ import { VirgaError } from '../../../src/core/errors.ts';
 import { guestGroup } from '../../../src/core/host/groups.ts';
 import type { LeaseReport } from '../../../src/core/model/assignment.ts';
 import type { HostSession } from '../../../src/core/model/host.ts';
-import type { GuestTicket, KeeperDoor, RegisterResult } from '../../../src/agent/ports.ts';
+import type { DoorTicket, DoorRegistered } from '../../../src/core/ha/door.ts';
+import type { KeeperDoor } from '../../../src/agent/ports.ts';
 
 export const sessionOf = (number: number): HostSession => ({
   number,
@@ -69,7 +70,7 @@ export class FakeKeeper {
     this.gone.set(id, Math.max(generation, this.gone.get(id) ?? -1));
   }
 
-  #register({ guestId, generation, epoch, session }: GuestTicket): RegisterResult {
+  #register({ guestId, generation, epoch, session }: DoorTicket): DoorRegistered {
     if (session.id !== this.session.id) return { ok: false, why: 'session', detail: 'that session is over' };
     const held = { ok: true as const, group: guestGroup(this.#hostId, this.session, guestId) };
     const lapsed = { ok: false as const, why: 'lapsed' as const, detail: 'no majority answers' };
