@@ -146,7 +146,7 @@ export class KeeperLoop implements DoorLoop {
     const { clock, groups } = this.#ports;
     this.#confirm();
     this.#tellGuard(false);
-    const floor = lease.refused();
+    const floor = lease.refused() ?? lease.outdone(this.#ports.guard.answered()?.session);
     if (floor !== undefined && this.#settings.role === 'host') void this.#endSession(floor);
     this.#lowerFirst();
     const now = clock.now();

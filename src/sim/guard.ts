@@ -45,6 +45,8 @@ export class SimGuard {
       },
       { boundMs, graceMs: 5000 },
       kept === undefined ? undefined : (JSON.parse(kept) as GuardKept),
+      undefined,
+      world.rules,
     );
     this.#look();
   }

@@ -6,6 +6,7 @@ import type { HostSession } from '../model/host.ts';
 import type { Uuid } from '../model/resource.ts';
 import { sessionGroup } from './groups.ts';
 import { longestMs } from './margin.ts';
+import { allRules, type Rules } from './rules.ts';
 
 export interface GuardEffects {
   /** Boot-time clock, milliseconds. */
@@ -73,6 +74,7 @@ const furthestMs = longestMs + 1000;
 export class Guard {
   readonly #effects: GuardEffects;
   readonly #tell: (event: GuardEvent) => void;
+  readonly #rules: Pick<Rules, 'guardThaws'>;
   #boundMs: number;
   #graceMs: number;
   #session: HostSession | undefined;
@@ -92,7 +94,9 @@ export class Guard {
     settings: GuardSettings,
     kept?: GuardKept,
     tell: (event: GuardEvent) => void = () => {},
+    rules: Pick<Rules, 'guardThaws'> = allRules,
   ) {
+    this.#rules = rules;
     this.#effects = effects;
     this.#tell = tell;
     this.#boundMs = settings.boundMs;
@@ -112,8 +116,8 @@ export class Guard {
   }
 
   /**
-   * Takes an order of the keeper. No answer (the deadline then does not count for the keeper): it is of an older session
-   * or senseless, or the guard itself ran too late to vouch for anything.
+   * Takes an order of the keeper. Without an answer for that very session the deadline does not count: an older session is
+   * answered with the present one; there is none when the order is senseless, or the guard itself ran too late.
    */
   order(order: GuardOrder): GuardAnswer | undefined {
     const now = this.#effects.now();
@@ -121,7 +125,8 @@ export class Guard {
     this.#measure(now);
     if (order.deadline > now + furthestMs || !this.#mayBecome(order.session)) {
       this.#tell({ what: 'refused', group });
-      return undefined;
+      // A keeper whose disk was wiped learns from this what it must go above.
+      return order.deadline > now + furthestMs ? undefined : this.answer();
     }
     this.#boundMs = order.boundMs ?? this.#boundMs;
     this.#graceMs = order.graceMs ?? this.#graceMs;
@@ -190,7 +195,7 @@ export class Guard {
     if (!this.#effects.freezing(group)) return;
     this.#effects.thaw(group);
     // It may have stalled between looking at the clock and thawing.
-    if (this.#effects.now() >= this.#deadline) this.#effects.freeze(group);
+    if (this.#rules.guardThaws && this.#effects.now() >= this.#deadline) this.#effects.freeze(group);
     else this.#tell({ what: 'thawed', group });
   }
 

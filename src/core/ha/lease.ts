@@ -86,7 +86,8 @@ export class HostLease {
   begin(session: HostSession): void {
     this.#session = session;
     this.#fresh = true;
-    this.#grants = new Map();
+    if (this.#rules.sessionDeadline) this.#grants = new Map();
+    for (const grant of this.#grants.values()) delete grant.floor;
     this.#deadline = undefined;
     this.#inForce = Number.NEGATIVE_INFINITY;
   }
@@ -94,6 +95,12 @@ export class HostLease {
   /** What this host held when its keeper started; the next list must cover it as well. */
   inherit(deadline: number): void {
     this.#inForce = Math.max(this.#inForce, deadline);
+  }
+
+  /** The guard remembers another session as high as ours: our disk was wiped, and we must go above its number. */
+  outdone(theirs: HostSession | undefined): number | undefined {
+    const other = theirs && theirs.id !== this.#session.id && theirs.number >= this.#session.number;
+    return other && this.#fresh ? theirs.number : undefined;
   }
 
   /** The highest list counts (rule 12). True: it was higher. */

@@ -1,13 +1,14 @@
 /**
  * The rules of the host lease as flags. They are all on, always; only the simulator runs the loops with one rule left out,
- * to show that its scenario notices (`test/scenarios`). Each line says what happens without the rule.
+ * to show that its scenario notices (`test/scenarios`), and the directed histories of `test/unit/core/lease-rules`. Each line
+ * says what happens without the rule.
  */
 export interface Rules {
   /** Rule 2: a voter that started t ago assumes that it granted each host then. Without: it forgets grants, double run. */
   readonly assumeGrants: boolean;
   /** Rule 4: seals are on disk before they are answered. Without: a restarted voter grants a sealed session, double run. */
   readonly durableSeals: boolean;
-  /** Rule 2: the highest session granted is on disk. Without: session 0 is sealed while session 1 runs, double run. */
+  /** Rule 2: the highest session granted is on disk. Without: who stays dead after a power cut of the site is never lost. */
   readonly durableSessions: boolean;
   /** Rule 2: a grant counts from the sending of its question. Without (from the receipt of the answer): double run. */
   readonly sendingTime: boolean;
@@ -21,11 +22,11 @@ export interface Rules {
   readonly sessionGroups: boolean;
   /** Rule 1: a deadline belongs to one session. Without: the deadline of the old one still counts in the new one. */
   readonly sessionDeadline: boolean;
-  /** Rule 1: what a beat says belongs to its session. Without: old status read as new, the host is lost again and again. */
+  /** Rule 1: what a beat says belongs to its session. Without: a late answer to the old one prolongs the new one, double run. */
   readonly sessionStatus: boolean;
-  /** Rule 1: sessions have a random id beside the number. Without: a host restored from an old disk repeats numbers. */
+  /** Rule 1: sessions have a random id beside the number. Without: a host restored from an old disk is never lost. */
   readonly sessionIds: boolean;
-  /** Rule 3: only the guard thaws, and looks at the clock again. Without: a keeper checks, stalls, thaws: double run. */
+  /** Rule 3: the guard looks at the clock again after a thaw. Without: it looks, stalls, thaws: double run. */
   readonly guardThaws: boolean;
   /** Rule 3: the keeper asks for grants only while the guard answers. Without: nobody freezes at the deadline, double run. */
   readonly guardAnswers: boolean;
@@ -33,7 +34,7 @@ export interface Rules {
   readonly contact: boolean;
   /** Rule 4: contact counts every answer. Without (yeses only): two of four hosts stay frozen for ever. */
   readonly contactAnyAnswer: boolean;
-  /** Rule 4: a voter seals only when its own grant ran out. Without: every pause of a second loses a host. */
+  /** Rule 4: a voter seals only when its own grant ran out. Without: the word of a fence device that lies is taken, double run. */
   readonly sealAfterGrant: boolean;
   /** Rule 4: a host that lapsed says so, and may be sealed although it is heard. Without: a one-way cut is never declared. */
   readonly lapsedSaid: boolean;
@@ -69,23 +70,15 @@ export interface Rules {
   readonly generationOnce: boolean;
   /** Rule 10: starts are created paused and checked again before the resume. Without: a start that outlived its agent runs. */
   readonly startPaused: boolean;
-  /** Rules 9, 11: resuming a move's source counts as a start. Without: it runs beside the destination. */
-  readonly resumeIsStart: boolean;
-  /** Rule 11: the destination waits paused until the source stopped for good. Without: the last answer is lost, both run. */
-  readonly moveWaitsPaused: boolean;
-  /** Rule 11: giving up needs the destination's promise not to take that generation. Without: double run. */
-  readonly confirmedCancel: boolean;
-  /** Rule 11: a new leader rebuilds moves from reports. Without: a guest is neither here nor there. */
-  readonly movesFromReports: boolean;
   /** Rule 12: a majority knows every session that is over before a voter leaves. Without: a lost host comes back to life. */
   readonly overTransfer: boolean;
-  /** Rule 12: a new voter assumes that it granted each host when it joined. Without: double run. */
+  /** Rules 12, 15: a new voter, and each of a list made by force, assumes that it granted each host then. Without: double run. */
   readonly newVoterAssumes: boolean;
   /** Rule 12: a host confirms a list once its lease under it covers any earlier one. Without: double run. */
   readonly confirmCovers: boolean;
   /** Rule 12: no next list before every host confirmed the present one. Without: a host on an older list runs on, double run. */
   readonly confirmBeforeNext: boolean;
-  /** Rule 12: versions carry their maker's epoch. Without: two leaders make two lists 2, double run. */
+  /** Rule 12: versions carry their maker's epoch. Without: two leaders make two lists 2; a host on the wrong one gets no orders. */
   readonly versionEpoch: boolean;
   /** Rule 12: voters have a random id on their disk. Without: a wiped voter votes as if it remembered, double run. */
   readonly diskIds: boolean;
@@ -133,10 +126,6 @@ export const allRules: Rules = {
   keeperBars: true,
   generationOnce: true,
   startPaused: true,
-  resumeIsStart: true,
-  moveWaitsPaused: true,
-  confirmedCancel: true,
-  movesFromReports: true,
   overTransfer: true,
   newVoterAssumes: true,
   confirmCovers: true,

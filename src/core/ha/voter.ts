@@ -359,12 +359,13 @@ export class Voter {
   }
 
   #take(list: VoterList, now: number): void {
-    const was = voterOf(this.#list, this.#keeperId, this.diskId) !== undefined;
+    const byForce = list.version.forced > (this.#list?.version.forced ?? 0);
+    const was = !byForce && voterOf(this.#list, this.#keeperId, this.diskId) !== undefined;
     this.#list = list;
     this.#touch('self');
     const is = voterOf(list, this.#keeperId, this.diskId) !== undefined;
     if (was || !is || !this.#rules.newVoterAssumes) return;
-    // Who becomes a voter assumes that it granted each host just now.
+    // Who becomes a voter assumes that it granted each host just now; by force also who was one: others may have granted.
     const { lengthMs } = list.profile;
     const until = now + lengthMs;
     const ranOut = until + this.#margin(lengthMs, 0);

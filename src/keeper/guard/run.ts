@@ -53,7 +53,11 @@ export interface GuardOptions {
 /** Looks at least this often, whatever bound the keeper names, milliseconds: half of the smallest usual bound. */
 const slowestLookMs = profiles.fast.boundMs / 2;
 
-/** Runs until the signal. The groups stay as they are: the keeper stands behind. @throws VirgaError setup */
+/**
+ * Runs until the signal. Where no keeper is connected that could stand behind, everything is frozen then: the next guard
+ * thaws it in milliseconds if the lease still holds.
+ * @throws VirgaError setup
+ */
 export async function runGuard(options: GuardOptions): Promise<void> {
   const root = options.root ?? cgroupRoot();
   if (root === undefined)
@@ -81,6 +85,7 @@ export async function runGuard(options: GuardOptions): Promise<void> {
     if (options.signal.aborted) done();
     else options.signal.addEventListener('abort', () => done(), { once: true });
   });
+  if (!running.hasKeeper) for (const group of effects.groups()) effects.freeze(group);
   running.stop();
   watchdog?.close();
   await server.close();
@@ -120,6 +125,11 @@ class GuardProcess {
     this.#tell = tell;
     this.#policy = policy;
     this.#watchdog = watchdog;
+  }
+
+  /** A keeper is there, which freezes when nobody else does. */
+  get hasKeeper(): boolean {
+    return this.#keeper !== undefined;
   }
 
   /** One look at clock and freezers. */

@@ -119,10 +119,12 @@ test('the deadline of another session never counts, and an older session never c
   assert.equal(answer?.deadline, 1200);
   assert.equal(world.frozen(sessionGroup(first)), true);
   assert.equal(world.frozen(sessionGroup(second)), false);
-  assert.equal(guard.order(order(4000)), undefined);
+  const present = { session: second, deadline: guard.state()?.deadline };
+  const told = (answer: ReturnType<Guard['order']>) => answer && { session: answer.session, deadline: answer.deadline };
+  assert.deepEqual(told(guard.order(order(4000))), present, 'it tells what it holds instead');
   assert.equal(world.frozen(sessionGroup(first)), true);
   const sameNumber = { number: 2, id: '33333333-0000-4000-8000-000000000000' };
-  assert.equal(guard.order(order(4000, { session: sameNumber })), undefined);
+  assert.deepEqual(told(guard.order(order(4000, { session: sameNumber }))), present);
 });
 
 test('a deadline further away than any lease is refused', () => {
