@@ -38,7 +38,8 @@ export async function votersOf(run: Pick<Transaction, 'query'>): Promise<SiteFac
  * connection: a transaction that does not end would keep every later leader out.
  */
 export async function seize(database: Database, transaction: Transaction): Promise<SiteRow> {
-  await transaction.client.query(`SAVEPOINT seize; SET LOCAL lock_timeout = ${patienceMs}`);
+  // In this order: going back to the savepoint would take the limit away with it.
+  await transaction.client.query(`SET LOCAL lock_timeout = ${patienceMs}; SAVEPOINT seize`);
   for (let attempt = 0; attempt < maxTries; attempt += 1) {
     try {
       const site = await lockSite(transaction);

@@ -5,7 +5,7 @@
 import type { Uuid } from '../model/resource.ts';
 import { compareEpochs } from './epoch.ts';
 import { compareVersions, noVersion, voterOf } from './list.ts';
-import { margin, profiles } from './margin.ts';
+import { longestMs, margin, profiles } from './margin.ts';
 import type { Rules } from './rules.ts';
 import { refusal, refuseSeal, voteOf } from './voter-judge.ts';
 import { ageLongest, compareBallots, fresh, type HostRecord, type VoterDisk, type Watch } from './voter-record.ts';
@@ -365,8 +365,9 @@ export class Voter {
     this.#touch('self');
     const is = voterOf(list, this.#keeperId, this.diskId) !== undefined;
     if (was || !is || !this.#rules.newVoterAssumes) return;
-    // Who becomes a voter assumes that it granted each host just now; by force also who was one: others may have granted.
-    const { lengthMs } = list.profile;
+    // Who becomes a voter assumes that it granted each host just now. By force also who was one, and the longest that there
+    // is: the dead may have granted it, and no majority of them answers for it.
+    const lengthMs = byForce ? longestMs : list.profile.lengthMs;
     const until = now + lengthMs;
     const ranOut = until + this.#margin(lengthMs, 0);
     this.#assumed = { until, ranOut };

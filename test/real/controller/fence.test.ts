@@ -14,6 +14,8 @@ import { findUser } from '../../../src/controller/privileges.ts';
 import type { PowerSight } from '../../../src/ports.ts';
 
 const run = promisify(execFile);
+const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+const showing = '/mnt';
 const child = join(dirname(fileURLToPath(import.meta.url)), 'fence-child.ts');
 let base: string;
 let user: { readonly uid: number; readonly gid: number };
@@ -53,8 +55,13 @@ const behaves = (then: string, parameters = ''): string =>
 
 async function use(what: 'off' | 'status', name: string, parameters: Record<string, string> = {}): Promise<PowerSight> {
   const device = JSON.stringify({ agent: name, parameters });
-  const args = [child, data(), join(base, 'programs'), what, device];
-  const { stdout } = await run(process.execPath, args, { ...user, timeout: 60_000, env: {} });
+  // The checkout may be closed to other users: they are shown it, in a mount namespace of their own.
+  const shown = (path: string): string => (path.startsWith(`${root}/`) ? join(showing, path.slice(root.length)) : path);
+  const node = [shown(process.execPath), shown(child), data(), join(base, 'programs'), what, device];
+  const script = 'mount --bind "$1" "$2"; shift 2; exec "$@"';
+  const drop = ['setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', '--', ...node];
+  const argv = ['--mount', '--propagation', 'private', 'sh', '-ec', script, 'sh', root, showing, ...drop];
+  const { stdout } = await run('unshare', argv, { timeout: 60_000, env: { PATH: process.env['PATH'] ?? '' } });
   return JSON.parse(stdout) as PowerSight;
 }
 

@@ -28,7 +28,13 @@ export function killFamily(pid: number): void {
     .split(' ')
     .filter(Boolean)
     .map(Number);
-  for (const each of [pid, ...children]) process.kill(each, 'SIGKILL');
+  for (const each of [pid, ...children])
+    try {
+      process.kill(each, 'SIGKILL');
+    } catch (error) {
+      // One that ended by itself in between is what was wanted.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
 }
 
 /** A key and a request to sign it, as an agent makes them. */

@@ -75,7 +75,7 @@ export class World {
   readonly uncommitting = new Set<string>();
   /** Held back by the history. */
   readonly late: Mail[] = [];
-  /** Hosts that leaders know of from the database. */
+  /** Hosts that the database forgot: no leader knows of them from there. */
   readonly forgotten = new Set<string>();
   fate: (mail: Mail) => Fate = () => 'now';
   contactMs: (voter: string) => number = () => 60_000;
