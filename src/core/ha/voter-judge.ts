@@ -31,7 +31,7 @@ export function voteOf(
   const current = beat && (beat.session.id === granted?.id || !rules.sessionStatus);
   return {
     hostId,
-    session: granted ?? { number: 0, id: '' },
+    session: granted ?? seal?.session ?? { number: 0, id: '' },
     leftMs: Math.max(0, until - now),
     ...(beat ? { silentMs: Math.max(0, now - beat.at) } : {}),
     lapsed: current === true && beat.lapsed,

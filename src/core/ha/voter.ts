@@ -241,7 +241,9 @@ export class Voter {
   }
 
   census({ epoch, after, seq }: Census, now: number): Reply<CensusAnswer> {
-    const ids = [...this.#hosts.keys()].filter((id) => id > after).toSorted();
+    // Who only ever beat for contact (a witness) has nothing to be counted.
+    const counted = [...this.#hosts].filter(([id, { granted, seal }]) => id > after && (granted ?? seal) !== undefined);
+    const ids = counted.map(([id]) => id).toSorted();
     const page = ids.slice(0, censusPage);
     const hosts = page.flatMap((id) => {
       const record = this.#hosts.get(id);

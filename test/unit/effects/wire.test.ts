@@ -4,6 +4,9 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
+import { allRules } from '../../../src/core/ha/rules.ts';
+import { Voter } from '../../../src/core/ha/voter.ts';
+import { readMessage } from '../../../src/effects/wire/shapes.ts';
 import { maxVotes, noEpoch, type HaMessage, type HostVote } from '../../../src/core/ha/types.ts';
 import { aBeat, anAnswer, clock, end, testSite, until, type End, type TestSite } from './wire-kit.ts';
 
@@ -295,4 +298,37 @@ test('all that a voter may say of a rack that is lost fits in a datagram', async
   voter.wire.send(leader.id, whole, [leader.address]);
   await until('the answer', () => leader.got.length === 1);
   assert.deepEqual(leader.got[0]?.message, whole);
+});
+
+test('what a voter answers passes the checks of the wire, also of a keeper that only ever beat for contact', () => {
+  const siteId = randomUUID();
+  const [own, witness, controller] = [randomUUID(), randomUUID(), randomUUID()];
+  const epoch = { number: 1, id: randomUUID() };
+  const version = { forced: 0, epoch, number: 1 };
+  const entry = { keeperId: own, diskId: randomUUID(), name: 'alder', votes: 1, addresses: ['127.0.0.1:7444'] };
+  const list = { siteId, version, profile: { lengthMs: 2000, boundMs: 500, drift: 0.01 }, voters: [entry] };
+  const voter = new Voter(own, { diskId: entry.diskId, epoch, list, hosts: new Map() }, 0, allRules);
+  const session = { number: 1, id: randomUUID() };
+  const beat = {
+    type: 'beat',
+    hostId: witness,
+    session,
+    sentAt: 1,
+    boundMs: 500,
+    lapsed: false,
+    ended: false,
+  } as const;
+  const none = { forced: 0, epoch: { number: 0, id: '' }, number: 0 };
+  const answers = [
+    voter.beat({ ...beat, askMs: 0, reset: false, confirmed: none, list: none }, 10),
+    voter.census({ type: 'census', epoch, after: '', seq: 1 }, 20),
+    voter.poll({ type: 'poll', epoch, purpose: 'lead', committing: true, version, seq: 2, about: [witness] }, 30, 0),
+    voter.seal({ type: 'seal', hostId: controller, session, ballot: { epoch, attempt: 1 }, version }, 9_000, 9_000),
+    voter.census({ type: 'census', epoch, after: '', seq: 3 }, 9_100),
+    voter.poll({ type: 'poll', epoch, purpose: 'lead', committing: true, version, seq: 4, about: [] }, 9_200, 9_000),
+  ];
+  for (const { answer } of answers) {
+    const read = readMessage(JSON.stringify(answer), { id: own, role: 'keeper' });
+    assert.ok(typeof read === 'object', `${answer.type}: ${String(read)} ${JSON.stringify(answer)}`);
+  }
 });
