@@ -32,6 +32,8 @@ interface Hold {
 }
 
 export class Network {
+  /** Told every datagram as it is sent: tests hold it against what the real wire lets through. */
+  static tap: ((message: HaMessage) => void) | undefined;
   readonly #time: VirtualTime;
   readonly #random: Random;
   /** `FROM>TO` of machines. */
@@ -120,6 +122,7 @@ export class Network {
 
   /** A datagram: may be lost, late, doubled, overtaken. Messages are never changed by who has them, so none is copied. */
   send(from: Uuid, machine: string, to: Uuid, message: HaMessage): void {
+    Network.tap?.(message);
     const target = this.#stations.get(to);
     if (!target || !this.passes(machine, target.machine)) return;
     if (this.#holds.length > 0 && this.#holdsBack(message.type, machine, target.machine)) {
