@@ -329,6 +329,9 @@ test('what a voter answers passes the checks of the wire, also of a keeper that 
   ];
   for (const { answer } of answers) {
     const read = readMessage(JSON.stringify(answer), { id: own, role: 'keeper' });
-    assert.ok(typeof read === 'object', `${answer.type}: ${String(read)} ${JSON.stringify(answer)}`);
+    assert.ok(
+      typeof read === 'object',
+      `${answer.type} is ${typeof read === 'string' ? read : ''}: ${JSON.stringify(answer)}`,
+    );
   }
 });
