@@ -30,6 +30,12 @@ export const requirements: readonly Requirement[] = [
   },
   { package: 'procps', why: 'ps, for the tests', purposes: ['tests'], rhel: 'procps-ng' },
   { package: 'tmux', why: 'terminals for the tests', purposes: ['tests'], rhel: 'tmux' },
+  {
+    package: 'fence-agents',
+    why: 'power fencing with the programs of the distribution, for the tests',
+    purposes: ['tests'],
+    rhel: 'fence-agents-all',
+  },
   { package: 'libvirt-daemon-system', why: 'runs the guests', purposes: ['agent', 'testbed'], rhel: 'libvirt' },
   {
     package: 'libvirt-clients',
