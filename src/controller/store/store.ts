@@ -75,11 +75,14 @@ export class PgStore implements Store {
   async lead(claim: Epoch): Promise<LeadResult> {
     const { newSite, controllerId } = this.#options;
     return this.#database.transaction(async (transaction) => {
-      await transaction.query(
-        `INSERT INTO virga.site (id, name, epoch, revision, event_seq, oldest_tombstone)
-         VALUES ($1, $2, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING`,
-        [newSite.id, newSite.name],
-      );
+      // Only where there is none: the insertion would wait for whoever is in the middle of changing the row.
+      const [there] = await transaction.query('SELECT 1 FROM virga.site');
+      if (!there)
+        await transaction.query(
+          `INSERT INTO virga.site (id, name, epoch, revision, event_seq, oldest_tombstone)
+           VALUES ($1, $2, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING`,
+          [newSite.id, newSite.name],
+        );
       const seen = await epochOf(transaction);
       if (compareEpochs(claim, seen) < 0) return { ok: false, why: 'epoch', epoch: seen };
       const site = await seize(this.#database, transaction);
