@@ -126,7 +126,8 @@ function leavingOrder(snapshot: Snapshot, left: Leaving): GuestOrder {
     startSeq: 0,
     rebootSeq: 0,
     rebuildSeq: 0,
-    machine: { arch: '', type: '', firmware: 'bios', cpuModel: '' },
+    // Nobody knows any more; the agent only removes, but reads no order with empty words.
+    machine: { arch: 'none', type: 'none', firmware: 'bios', cpuModel: 'none' },
   };
 }
 
