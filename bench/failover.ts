@@ -69,6 +69,10 @@ class Scene {
     await lab.powerOn(host);
     await starts.follow(lab.testbed.host(host));
     await Promise.all([this.empty(host), lab.settled(90_000)]);
+    // A host that has not reported yet takes no guests, however much they prefer it.
+    await until(`${host} to be online`, 60_000, async () =>
+      (await lab.hosts()).some(({ name, status }) => name === host && status.state === 'online') ? true : undefined,
+    );
     await this.fill(host, perHost);
     return seen;
   }
